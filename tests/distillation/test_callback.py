@@ -1,0 +1,354 @@
+"""The distilled step against an independent calculation, and what it leaves behind."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_compress as kc
+
+CLASSES = 5
+TEMPERATURE = 3.0
+
+
+def small_model(seed, units=6, name=None):
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential(
+        [
+            keras.Input((8,)),
+            keras.layers.Dense(units, activation="relu"),
+            keras.layers.Dense(CLASSES, kernel_regularizer=keras.regularizers.L2(0.01)),
+        ],
+        name=name,
+    )
+
+
+def make_data(n=32):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 8)).astype("float32")
+    return x, rng.integers(0, CLASSES, n).astype("int32"), rng.random(n, "float32")
+
+
+def compiled(model, **options):
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        **options,
+    )
+    return model
+
+
+def objective():
+    return kc.SoftTargets(temperature=TEMPERATURE, weight=0.7)
+
+
+def forward(weights, x):
+    first, first_bias, last, last_bias = weights
+    return tf.nn.relu(x @ first + first_bias) @ last + last_bias
+
+
+def expected_step(student_weights, teacher_weights, x, y, w, rate=0.1):
+    """One step of SGD written out: the total loss and the new weights."""
+    weights = [tf.Variable(v) for v in student_weights]
+    teacher = tf.nn.softmax(forward(teacher_weights, x) / TEMPERATURE)
+    with tf.GradientTape() as tape:
+        logits = forward(weights, x)
+        hard = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+        student = tf.nn.log_softmax(logits / TEMPERATURE)
+        soft = tf.reduce_sum(teacher * (tf.math.log(teacher) - student), axis=1)
+        distilled = 0.7 * TEMPERATURE**2 * tf.reduce_sum(w * soft) / len(x)
+        total = (
+            0.2 * tf.reduce_sum(w * hard) / len(x)
+            + 0.01 * tf.reduce_sum(weights[2] ** 2)
+            + distilled
+        )
+    gradients = tape.gradient(total, weights)
+    stepped = [v - rate * g for v, g in zip(weights, gradients, strict=True)]
+    return float(total), float(distilled), stepped
+
+
+def assert_step_is_right(student, teacher, data, fit_data=None, **fit):
+    x, y, w = data
+    total, distilled, weights = expected_step(
+        student.get_weights(), teacher.get_weights(), x, y, w
+    )
+    history = student.fit(
+        *(fit_data or (x, y)),
+        callbacks=[kc.Distillation(teacher, objective(), student_loss_weight=0.2)],
+        verbose=0,
+        **fit,
+    ).history
+    assert history["loss"][0] == pytest.approx(total, rel=1e-5)
+    assert history["distillation_loss"][0] == pytest.approx(distilled, rel=1e-5)
+    for received, wanted in zip(student.get_weights(), weights, strict=True):
+        np.testing.assert_allclose(received, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"run_eagerly": True}, {"jit_compile": True}, {"steps_per_execution": 2}],
+    ids=["graph", "eager", "jit", "steps_per_execution"],
+)
+def test_one_step_equals_the_calculation_by_hand(options):
+    x, y, w = make_data()
+    assert_step_is_right(
+        compiled(small_model(1), **options),
+        small_model(2, units=9),
+        (x, y, w),
+        batch_size=32,
+        sample_weight=w,
+    )
+
+
+def test_class_weight_weighs_the_objective_like_the_compiled_loss():
+    x, y, _ = make_data()
+    class_weight = {k: 0.5 + k for k in range(CLASSES)}
+    w = np.array([class_weight[k] for k in y], "float32")
+    assert_step_is_right(
+        compiled(small_model(1)),
+        small_model(2),
+        (x, y, w),
+        batch_size=32,
+        class_weight=class_weight,
+    )
+
+
+def test_a_tf_data_pipeline_gives_the_same_step():
+    x, y, w = make_data()
+    dataset = tf.data.Dataset.from_tensor_slices((x, y, w)).batch(32)
+    assert_step_is_right(
+        compiled(small_model(1)),
+        small_model(2),
+        (x, y, w),
+        fit_data=(dataset,),
+        shuffle=False,
+    )
+
+
+def test_mirrored_strategy_on_two_devices_gives_the_same_step(two_cpus):
+    x, y, w = make_data()
+    teacher = small_model(2)
+    with tf.distribute.MirroredStrategy(two_cpus).scope():
+        student = compiled(small_model(1))
+    dataset = tf.data.Dataset.from_tensor_slices((x, y, w)).batch(32)
+    assert student.distribute_strategy.num_replicas_in_sync == 2
+    _, distilled, weights = expected_step(
+        student.get_weights(), teacher.get_weights(), x, y, w
+    )
+    history = student.fit(
+        dataset,
+        callbacks=[kc.Distillation(teacher, objective(), 0.2)],
+        shuffle=False,
+        verbose=0,
+    ).history
+    assert history["distillation_loss"][0] == pytest.approx(distilled, rel=1e-5)
+    for received, wanted in zip(student.get_weights()[:2], weights[:2], strict=True):
+        np.testing.assert_allclose(received, wanted, atol=1e-5)
+
+
+def test_named_inputs_reach_the_teacher():
+    def model(seed):
+        keras.utils.set_random_seed(seed)
+        a, b = keras.Input((3,), name="a"), keras.Input((2,), name="b")
+        merged = keras.layers.Concatenate()([a, b])
+        return keras.Model({"a": a, "b": b}, keras.layers.Dense(CLASSES)(merged))
+
+    x = {"a": np.ones((4, 3), "float32"), "b": np.zeros((4, 2), "float32")}
+    teacher, student = model(1), compiled(model(2))
+    t, s = (m.predict(x, verbose=0) for m in (teacher, student))
+    t, s = (np.exp(v / 3) / np.exp(v / 3).sum(1, keepdims=True) for v in (t, s))
+    expected = 0.7 * 9 * np.mean(np.sum(t * np.log(t / s), axis=1))
+    history = student.fit(
+        x,
+        np.zeros(4, "int32"),
+        callbacks=[kc.Distillation(teacher, objective())],
+        verbose=0,
+    ).history
+    assert history["distillation_loss"][0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_mixed_float16_computes_the_objective_in_float32():
+    x, y, _ = make_data()
+    teacher = small_model(2)
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        student = compiled(small_model(1))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    _, distilled, _ = expected_step(
+        student.get_weights(), teacher.get_weights(), x, y, np.ones(32, "float32")
+    )
+    history = student.fit(
+        x,
+        y,
+        batch_size=32,
+        callbacks=[kc.Distillation(teacher, objective())],
+        verbose=0,
+    ).history
+    assert history["distillation_loss"][0] == pytest.approx(distilled, rel=5e-3)
+
+
+def test_without_labels_the_student_learns_from_the_teacher_alone():
+    x, _, _ = make_data()
+    teacher, student = small_model(2), small_model(1)
+    student.layers[-1].kernel_regularizer = None
+    student.compile(keras.optimizers.Adam(0.05))
+    losses = student.fit(
+        x, epochs=30, callbacks=[kc.Distillation(teacher)], verbose=0
+    ).history["distillation_loss"]
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_validation_logs_hold_the_compiled_loss_and_no_distillation_loss():
+    x, y, _ = make_data()
+    student = compiled(small_model(1))
+    history = student.fit(
+        x,
+        y,
+        epochs=2,
+        validation_data=(x, y),
+        callbacks=[kc.Distillation(small_model(2))],
+        verbose=0,
+    ).history
+    assert sorted(history) == ["distillation_loss", "loss", "val_loss"]
+    assert history["val_loss"][-1] == pytest.approx(
+        student.evaluate(x, y, verbose=0), rel=1e-6
+    )
+
+
+class Fails(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        raise RuntimeError("stop here")
+
+
+def test_fit_leaves_nothing_on_student_or_teacher():
+    x, y, _ = make_data()
+    teacher, student = small_model(2), compiled(small_model(1))
+    teacher.layers[0].trainable = False
+    before, weights = set(vars(student)), teacher.get_weights()
+    student.fit(x, y, verbose=0)
+    attributes = set(vars(student))
+    student.fit(x, y, callbacks=[kc.Distillation(teacher)], verbose=0)
+    assert set(vars(student)) == attributes
+    assert "compute_loss" not in before | attributes
+    assert [layer.trainable for layer in teacher.layers] == [False, True]
+    for a, b in zip(weights, teacher.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_exception_in_the_step_restores_the_student_at_once():
+    x, y, _ = make_data()
+    student = compiled(small_model(1))
+    with pytest.raises(ValueError, match="same shape"):
+        student.fit(x, y, callbacks=[kc.Distillation(SubclassedTeacher(3))], verbose=0)
+    assert "compute_loss" not in vars(student)
+    assert not [name for name in vars(student) if "keras_compress" in name]
+
+
+class SubclassedTeacher(keras.Model):
+    def __init__(self, classes):
+        super().__init__()
+        self.dense = keras.layers.Dense(classes)
+        self(np.zeros((1, 8), "float32"))
+
+    def call(self, x):
+        return self.dense(x)
+
+
+@pytest.mark.parametrize("use", ["fit", "train_on_batch", "compile"])
+def test_after_a_crash_elsewhere_the_next_use_restores_the_student(use):
+    x, y, _ = make_data()
+    student, twin = compiled(small_model(1)), compiled(small_model(1))
+    callbacks = [kc.Distillation(small_model(2)), Fails()]
+    with pytest.raises(RuntimeError, match="stop here"):
+        student.fit(x, y, batch_size=32, callbacks=callbacks, verbose=0)
+    twin.set_weights(student.get_weights())
+    if use == "compile":
+        compiled(student)
+    else:
+        for model in (student, twin):
+            options = {"batch_size": 32, "verbose": 0} if use == "fit" else {}
+            getattr(model, use)(x, y, **options)
+    assert "compute_loss" not in vars(student)
+    for a, b in zip(student.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-7)
+
+
+def test_a_second_fit_with_the_same_callback_distils_again():
+    x, y, _ = make_data()
+    student, callback = compiled(small_model(1)), kc.Distillation(small_model(2))
+    first = student.fit(x, y, callbacks=[callback], verbose=0).history
+    second = student.fit(x, y, callbacks=[callback], verbose=0).history
+    assert 0 < second["distillation_loss"][0] < first["distillation_loss"][0]
+    assert "distillation_loss" not in student.fit(x, y, verbose=0).history
+
+
+def test_a_checkpoint_saved_while_distilling_loads_as_plain_keras(tmp_path):
+    x, y, _ = make_data()
+    student = compiled(small_model(1))
+    path = tmp_path / "student.keras"
+    student.fit(
+        x,
+        y,
+        callbacks=[
+            kc.Distillation(small_model(2)),
+            keras.callbacks.ModelCheckpoint(path),
+        ],
+        verbose=0,
+    )
+    loaded = keras.saving.load_model(path)
+    np.testing.assert_array_equal(
+        loaded.predict(x, verbose=0), student.predict(x, verbose=0)
+    )
+
+
+def test_different_numbers_of_classes_are_refused_before_training():
+    x, y, _ = make_data()
+    student = compiled(small_model(1))
+    teacher = keras.Sequential([keras.Input((8,)), keras.layers.Dense(7)])
+    before = student.get_weights()
+    with pytest.raises(ValueError, match=r"teacher \[7\], student \[5\]"):
+        student.fit(x, y, callbacks=[kc.Distillation(teacher)], verbose=0)
+    np.testing.assert_array_equal(before[0], student.get_weights()[0])
+
+
+def test_a_softmax_output_is_refused_where_logits_are_expected():
+    x, y, _ = make_data()
+    teacher = keras.Sequential(
+        [keras.Input((8,)), keras.layers.Dense(CLASSES, activation="softmax")]
+    )
+    with pytest.raises(ValueError, match="ends in softmax"):
+        compiled(small_model(1)).fit(
+            x, y, callbacks=[kc.Distillation(teacher)], verbose=0
+        )
+
+
+def test_a_model_with_its_own_train_step_is_refused():
+    class Custom(keras.Sequential):
+        def train_step(self, data):
+            return super().train_step(data)
+
+    x, y, _ = make_data()
+    student = compiled(Custom([keras.Input((8,)), keras.layers.Dense(CLASSES)]))
+    with pytest.raises(ValueError, match="its own `train_step`"):
+        student.fit(x, y, callbacks=[kc.Distillation(small_model(2))], verbose=0)
+
+
+def test_a_student_that_is_not_compiled_is_refused():
+    x, y, _ = make_data()
+    with pytest.raises(ValueError, match="compile"):
+        small_model(1).fit(x, y, callbacks=[kc.Distillation(small_model(2))])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"teacher": "vgg16"}, "`teacher` must be"),
+        ({"student_loss_weight": -1}, "`student_loss_weight`"),
+        ({"objectives": []}, "at least one"),
+        ({"objectives": "kd"}, "must be an objective"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        kc.Distillation(**{"teacher": small_model(2), **arguments})

@@ -1,0 +1,35 @@
+"""What `import keras_compress` does to the process, and that its examples run."""
+
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import keras_compress
+
+
+def test_importing_loads_neither_tfmot_nor_keras_2():
+    code = (
+        "import sys, keras_compress; print([m for m in sys.modules if m.split('.')[0] "
+        "in ('tensorflow_model_optimization', 'tf_keras', 'tflite_export')])"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == "[]"
+
+
+MODULES = [
+    m.name
+    for m in pkgutil.walk_packages(keras_compress.__path__, "keras_compress.")
+    if not m.ispkg
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_in_docstrings_print_what_they_say(name):
+    results = doctest.testmod(importlib.import_module(name))
+    assert results.failed == 0
