@@ -22,6 +22,23 @@ def test_importing_loads_neither_tfmot_nor_keras_2():
     assert process.stdout.strip() == "[]"
 
 
+def test_importing_adds_at_most_a_tenth_of_a_second_and_5_megabytes_to_keras():
+    code = (
+        "import resource, time, keras\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "start, before = time.perf_counter(), peak()\n"
+        "import keras_compress\n"
+        "print(time.perf_counter() - start, (peak() - before) / 1024)"
+    )
+    measured = [
+        map(float, subprocess.check_output([sys.executable, "-c", code]).split())
+        for _ in range(3)
+    ]
+    seconds, megabytes = zip(*measured, strict=True)
+    assert min(seconds) <= 0.1
+    assert min(megabytes) <= 5
+
+
 MODULES = [
     m.name
     for m in pkgutil.walk_packages(keras_compress.__path__, "keras_compress.")

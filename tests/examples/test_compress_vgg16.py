@@ -1,0 +1,43 @@
+"""The main job as a user runs it: in a process of its own."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import tflite_export
+
+SCRIPT = pathlib.Path(__file__).parents[2] / "examples" / "compress_vgg16.py"
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_an_output_folder_that_cannot_be_written_stops_it_before_training(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    process = run("--quick", f"--output_dir={tmp_path / 'file' / 'out'}")
+    assert process.returncode != 0
+    assert "Cannot write to --output_dir" in process.stderr
+    assert "Training" not in process.stdout
+
+
+@pytest.mark.slow
+def test_the_quick_job_writes_a_student_that_runs_in_litert(tmp_path):
+    process = run("--quick", f"--output_dir={tmp_path}")
+    assert process.returncode == 0, process.stderr
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert [row["format"] for row in rows] == ["float32", "int8"] * 3
+    assert min(row["test_accuracy"] for row in rows) > 0.5
+    logits = tflite_export.predict(
+        tmp_path / "student_int8.tflite", np.zeros((3, 28, 28, 1), "float32")
+    )
+    assert logits.shape == (3, 10)

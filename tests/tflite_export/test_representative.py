@@ -1,0 +1,72 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tflite_export.representative import MAX_EXAMPLES, batches, read_examples
+
+INPUT = [keras.KerasTensor((None, 3), "float32", name="x")]
+INDEX = [keras.KerasTensor((None, 3), "int32", name="x")]
+
+
+def _with(value):
+    data = np.ones((4, 3), "float32")
+    data[2, 1] = value
+    return data
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (None, "is needed"),
+        (np.ones((0, 3)), "at least one"),
+        (np.ones((4, 5)), r"\(examples, 3\).*shape=\(4, 5\)"),
+        (np.ones(3), r"\(examples, 3\).*shape=\(3,\)"),
+        (np.full((4, 3), "a"), "must hold real numbers"),
+        (np.ones((4, 3), complex), "must hold real numbers"),
+        (_with(np.nan), "must be finite"),
+        (_with(np.inf), "must be finite"),
+        ({"y": np.ones((4, 3))}, r"inputs are \['x'\]"),
+        ("x.npy", "must be a NumPy array"),
+    ],
+)
+def test_wrong_data_is_named(data, message):
+    with pytest.raises(ValueError, match=message):
+        read_examples(data, INPUT)
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"), [(4, "Batch the dataset"), (0, "empty dataset")]
+)
+def test_an_unbatched_and_an_empty_dataset_are_named(examples, message):
+    dataset = tf.data.Dataset.from_tensor_slices(np.ones((examples, 3)))
+    with pytest.raises(ValueError, match=message):
+        read_examples(dataset, INPUT)
+
+
+def test_an_index_input_takes_whole_numbers_only():
+    with pytest.raises(ValueError, match="must hold integers"):
+        read_examples(np.ones((4, 3)), INDEX)
+    assert read_examples(np.ones((4, 3), "int64"), INDEX)["x"].dtype == np.int32
+
+
+def test_an_endless_dataset_is_read_up_to_the_limit():
+    dataset = tf.data.Dataset.from_tensors(np.ones((7, 3))).repeat()
+    found = read_examples(dataset.map(lambda x: (x, x)), INPUT)["x"]
+    assert found.shape == (MAX_EXAMPLES, 3)
+
+
+def test_of_a_long_array_evenly_spaced_examples_are_taken():
+    data = np.repeat(np.arange(3000)[:, None], 3, axis=1)
+    found = read_examples(data, INPUT)["x"][:, 0]
+    assert len(found) == MAX_EXAMPLES
+    assert (found[0], found[-1]) == (0, 2999)
+    assert set(np.diff(found)) == {10, 11}
+
+
+def test_the_last_batch_is_filled_from_the_first_examples():
+    found = [b["x"].tolist() for b in batches({"x": np.arange(5)}, 3)]
+    assert found == [[0, 1, 2], [3, 4, 0]]
+    assert [b["x"].tolist() for b in batches({"x": np.arange(2)}, 5)] == [
+        [0, 1, 0, 1, 0]
+    ]
