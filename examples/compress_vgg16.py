@@ -27,8 +27,6 @@ ASSETS = pathlib.Path(__file__).parent / "assets"
 CACHE = ASSETS / "vgg16_teacher_fashion_mnist.h5"
 TEACHER_FACTS = ASSETS / "vgg16_teacher_fashion_mnist.json"
 
-CALIBRATION_IMAGES = 500
-
 _TEACHER = flags.DEFINE_enum(
     "teacher",
     "cache",
@@ -93,7 +91,7 @@ def export_both(model, folder, stem, data):
         "float32": {"quantization": "none"},
         "int8": {
             "quantization": "int8",
-            "representative_data": data.x_train[:CALIBRATION_IMAGES],
+            "representative_data": data.calibration_images,
         },
     }.items():
         paths[name] = folder / f"{stem}_{name}.tflite"

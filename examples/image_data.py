@@ -49,6 +49,11 @@ class ImageData:
     x_test: np.ndarray
     y_test: np.ndarray
 
+    @property
+    def calibration_images(self):
+        """500 training images; `tflite_export` reads 300 of them, evenly spaced."""
+        return self.x_train[:500]
+
 
 def read_idx(path):
     """Reads a gzipped IDX file of unsigned bytes, the format of the MNIST family.

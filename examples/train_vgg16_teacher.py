@@ -125,7 +125,7 @@ def write_assets(teacher, data, folder):
     facts = {"images": data.name, "weights_sha256": cache.teacher_sha256}
     for name, options in {
         "float32": {"quantization": "none"},
-        "int8": {"representative_data": data.x_train[:500]},
+        "int8": {"representative_data": data.calibration_images},
     }.items():
         path = folder / f"teacher_{name}.tflite"
         result = tflite_export.export(teacher, path, **options)
