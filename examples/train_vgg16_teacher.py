@@ -90,6 +90,7 @@ def train_teacher(data, weights, *, epochs, batch_size, learning_rate, backup_di
     teacher.fit(
         augmented(data.x_train, data.y_train, batch_size),
         epochs=epochs,
+        shuffle=False,  # the dataset is shuffled
         validation_data=(data.x_test, data.y_test),
         validation_batch_size=batch_size,
         callbacks=backup,
