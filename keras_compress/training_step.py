@@ -1,19 +1,22 @@
 """Extends a compiled model's training step for the length of one `fit`.
 
-A callback calls `extend_training_step` in `on_train_begin` and `remove()` on what it
-gets back in `on_train_end`. In between the model's loss passes through the callback's
-`transform_loss`. Several extensions may be on one model at a time.
+A callback calls `extend_training_step` in `on_train_begin`, and calls what it gets back
+in `on_train_end`. In between its `added_loss` is part of the model's loss. Several
+extensions may be on one model at a time, in any order.
 
 Keras does not call `on_train_end` when an exception ends `fit`. So the model goes back
 to what it was as soon as its step fails and, where the exception came from elsewhere
 (another callback, say), at its next `fit`, `compile` or `train_on_batch`.
 """
 
+import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
+from keras import ops
 
 # How Keras ends an epoch whose length it did not know.
 _END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
@@ -22,34 +25,29 @@ _END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
 _PATCH = "_keras_compress_step_patch"
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class TrainingStepExtension:
     """What one callback adds to the training step of a model.
 
     Args:
-        transform_loss: called in each training step, inside the compiled function, as
-            `transform_loss(loss, x, y, y_pred, sample_weight)`; returns the new loss.
-            `loss` is what the model computes without the extension.
-        metrics: `keras.metrics.Metric` objects that `transform_loss` updates. They
-            stand in the training logs under their names, not in those of validation.
+        added_loss: called in each training step, inside the compiled function, as
+            `added_loss(x, y, y_pred, sample_weight)`; returns a float32 scalar.
+        owner: the callback this extension belongs to.
+        compiled_loss_weight: factor of the model's compiled loss. Its regularisers and
+            other added losses keep their strength.
+        metrics: `keras.metrics.Metric` objects that `added_loss` updates. They stand
+            in the training logs under their names, not in those of validation.
         explain: given the exception that a step raised, returns the one to raise in
             its stead, or `None` to let it pass.
-        allows_jit: whether `transform_loss` can be compiled by XLA.
-        owner: the callback this extension belongs to.
+        allows_jit: whether `added_loss` can be compiled by XLA.
     """
 
-    def __init__(
-        self,
-        transform_loss: Callable,
-        metrics: Sequence[keras.metrics.Metric] = (),
-        explain: Callable[[BaseException], BaseException | None] | None = None,
-        allows_jit: bool = True,
-        owner: object = None,
-    ):
-        self.transform_loss = transform_loss
-        self.metrics = tuple(metrics)
-        self.explain = explain or (lambda error: None)
-        self.allows_jit = allows_jit
-        self.owner = owner
+    added_loss: Callable
+    owner: object
+    compiled_loss_weight: float = 1.0
+    metrics: Sequence[keras.metrics.Metric] = ()
+    explain: Callable[[BaseException], BaseException | None] | None = None
+    allows_jit: bool = True
 
 
 def extend_training_step(model: keras.Model, extension: TrainingStepExtension):
@@ -160,13 +158,15 @@ class _StepPatch:
             options = {"training": training} if takes_training else {}
             if not training:
                 return original(x, y, y_pred, sample_weight, **options)
-            if _has_no_loss(self.model):
-                loss = keras.ops.zeros(())
-            else:
+            loss = 0.0
+            if not _has_no_loss(self.model):
                 loss = original(x, y, y_pred, sample_weight, **options)
+            weight = math.prod(e.compiled_loss_weight for e in self.extensions)
+            total = weight * ops.cast(loss, "float32")
+            total += (1 - weight) * _regularizers(self.model)
             for extension in self.extensions:
-                loss = extension.transform_loss(loss, x, y, y_pred, sample_weight)
-            return loss
+                total += extension.added_loss(x, y, y_pred, sample_weight)
+            return total
 
         return compute_loss
 
@@ -209,7 +209,9 @@ class _StepPatch:
             except _END_OF_DATA:
                 raise
             except BaseException as error:
-                explanations = [e.explain(error) for e in self.extensions]
+                explanations = [
+                    e.explain(error) for e in self.extensions if e.explain is not None
+                ]
                 self.restore()
                 for explanation in filter(None, explanations):
                     raise explanation from error
@@ -220,5 +222,15 @@ class _StepPatch:
 
 def _has_no_loss(model):
     """Whether Keras' own `compute_loss` would refuse: nothing compiled or added."""
-    stock = type(model).compute_loss is keras.Model.compute_loss
-    return stock and model.loss is None and not model.losses
+    return _has_stock_loss(model) and model.loss is None and not model.losses
+
+
+def _regularizers(model):
+    """What Keras' own `compute_loss` adds beside the compiled loss."""
+    if not _has_stock_loss(model):
+        return 0.0
+    return sum((ops.cast(ops.sum(loss), "float32") for loss in model.losses), 0.0)
+
+
+def _has_stock_loss(model):
+    return type(model).compute_loss is keras.Model.compute_loss

@@ -108,11 +108,12 @@ class Distillation(keras.callbacks.Callback):
         self._remove_extension = extend_training_step(
             student,
             TrainingStepExtension(
-                self._total_loss,
+                self._distillation_loss,
+                owner=self,
+                compiled_loss_weight=self.student_loss_weight,
                 metrics=[self._loss_metric],
                 explain=self.teacher.explain if from_cache else None,
                 allows_jit=not from_cache,
-                owner=self,
             ),
         )
 
@@ -142,7 +143,7 @@ class Distillation(keras.callbacks.Callback):
                 f"{student_shapes}. Give the student's last layer the teacher's units."
             )
 
-    def _total_loss(self, loss, x, y, y_pred, sample_weight):
+    def _distillation_loss(self, x, y, y_pred, sample_weight):
         del y
         if isinstance(self.teacher, TeacherCache):
             targets = self.teacher.look_up_in_graph(x)
@@ -158,18 +159,7 @@ class Distillation(keras.callbacks.Callback):
             distillation_loss * replicas,
             sample_weight=ops.shape(keras.tree.flatten(x)[0])[0],
         )
-        return (
-            self.student_loss_weight * ops.cast(loss, "float32")
-            + (1 - self.student_loss_weight) * self._regularizers()
-            + distillation_loss
-        )
-
-    def _regularizers(self):
-        """What Keras' own `compute_loss` adds beside the compiled loss."""
-        student = self.model
-        if type(student).compute_loss is not keras.Model.compute_loss:
-            return 0.0
-        return sum((ops.cast(ops.sum(v), "float32") for v in student.losses), 0.0)
+        return distillation_loss
 
 
 def _as_objectives(objectives):

@@ -283,6 +283,29 @@ def test_a_second_fit_with_the_same_callback_distils_again():
     assert "distillation_loss" not in student.fit(x, y, verbose=0).history
 
 
+def test_two_teachers_in_one_fit_add_up_in_either_order():
+    x, y, _ = make_data()
+    losses = []
+    for seeds in ((2, 3), (3, 2)):
+        student = compiled(small_model(1))
+        callbacks = [
+            kc.Distillation(small_model(s), objective(), student_loss_weight=0.5)
+            for s in seeds
+        ]
+        history = student.fit(x, y, batch_size=32, callbacks=callbacks, verbose=0)
+        losses.append(history.history["loss"][0])
+        assert "compute_loss" not in vars(student)
+    weights = small_model(1).get_weights()
+    one, two = (
+        expected_step(weights, small_model(s).get_weights(), x, y, np.ones(32, "f"))
+        for s in (2, 3)
+    )
+    regularizer = 0.01 * np.sum(weights[2] ** 2)
+    hard = (one[0] - one[1] - regularizer) / 0.2
+    expected = 0.25 * hard + regularizer + one[1] + two[1]
+    assert losses == pytest.approx([expected, expected], rel=1e-5)
+
+
 def test_a_checkpoint_saved_while_distilling_loads_as_plain_keras(tmp_path):
     x, y, _ = make_data()
     student = compiled(small_model(1))
