@@ -15,6 +15,7 @@ import pathlib
 import image_data
 import keras
 import numpy as np
+import tflite_files
 import train_vgg16_teacher
 import vgg16_models
 from absl import app, flags
@@ -84,27 +85,6 @@ def train_student(data, teacher, *, epochs, seed, verbose="auto"):
     return student
 
 
-def export_both(model, folder, stem, data):
-    """Writes `stem`_float32.tflite and `stem`_int8.tflite; returns their paths."""
-    paths = {}
-    for name, options in {
-        "float32": {"quantization": "none"},
-        "int8": {
-            "quantization": "int8",
-            "representative_data": data.calibration_images,
-        },
-    }.items():
-        paths[name] = folder / f"{stem}_{name}.tflite"
-        tflite_export.export(model, paths[name], **options)
-    return paths
-
-
-def tflite_accuracy(path, data):
-    """Share of the test images that the file classifies as labelled."""
-    logits = tflite_export.predict(path, data.x_test)
-    return float(np.mean(np.argmax(logits, axis=1) == data.y_test))
-
-
 def measure(name, model, paths, accuracies):
     """One `Row` for each number format of a model."""
     rows = []
@@ -144,7 +124,7 @@ def teacher_from_cache(data, folder):
     for row in measure(
         "VGG16 teacher",
         untrained,
-        export_both(untrained, folder, "teacher_untrained", data),
+        tflite_files.export_both(untrained, folder, "teacher_untrained", data),
         {name: facts[name]["test_accuracy"] for name in ("float32", "int8")},
     ):
         stored = facts[row.format]
@@ -156,8 +136,10 @@ def teacher_from_cache(data, folder):
 def teacher_from_training(data, folder, quick):
     """Trains the teacher as examples/train_vgg16_teacher.py does."""
     teacher = train_vgg16_teacher.train_from_flags(data, epochs=1 if quick else None)
-    paths = export_both(teacher, folder, "teacher", data)
-    accuracies = {name: tflite_accuracy(path, data) for name, path in paths.items()}
+    paths = tflite_files.export_both(teacher, folder, "teacher", data)
+    accuracies = {
+        name: tflite_files.accuracy(path, data) for name, path in paths.items()
+    }
     cache = kc.TeacherCache.build(teacher, data.x_train, folder / "teacher.h5")
     return cache, measure("VGG16 teacher", teacher, paths, accuracies)
 
@@ -246,8 +228,10 @@ def main(argv):
         print(f"Training the {name}, {epochs} epochs.")
         student = train_student(data, student_teacher, epochs=epochs, seed=seed)
         student.save(folder / f"{stem}.keras")
-        paths = export_both(student, folder, stem, data)
-        accuracies = {key: tflite_accuracy(path, data) for key, path in paths.items()}
+        paths = tflite_files.export_both(student, folder, stem, data)
+        accuracies = {
+            key: tflite_files.accuracy(path, data) for key, path in paths.items()
+        }
         rows += measure(name, student, paths, accuracies)
     print(tflite_export.compare(student, paths["int8"], data.x_test[:2000]))
     latency_of = str(tflite_export.benchmark(paths["int8"], threads=1))

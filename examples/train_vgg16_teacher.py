@@ -15,6 +15,7 @@ import image_data
 import keras
 import numpy as np
 import tensorflow as tf
+import tflite_files
 import vgg16_models
 from absl import app, flags
 
@@ -124,17 +125,14 @@ def write_assets(teacher, data, folder):
     images = np.concatenate([data.x_train, data.x_test])
     cache = kc.TeacherCache.build(teacher, images, folder / f"{_ASSET}.h5")
     facts = {"images": data.name, "weights_sha256": cache.teacher_sha256}
-    for name, options in {
-        "float32": {"quantization": "none"},
-        "int8": {"representative_data": data.calibration_images},
-    }.items():
-        path = folder / f"teacher_{name}.tflite"
-        result = tflite_export.export(teacher, path, **options)
-        predicted = tflite_export.predict(path, data.x_test).argmax(1)
+    for name, path in tflite_files.export_both(
+        teacher, folder, "teacher", data
+    ).items():
+        profile = tflite_export.inspect(path)
         facts[name] = {
-            "test_accuracy": float(np.mean(predicted == data.y_test)),
-            "bytes": result.bytes,
-            "gzip_bytes": result.gzip_bytes,
+            "test_accuracy": tflite_files.accuracy(path, data),
+            "bytes": profile.bytes,
+            "gzip_bytes": profile.gzip_bytes,
         }
     (folder / f"{_ASSET}.json").write_text(json.dumps(facts, indent=2) + "\n")
     print(json.dumps(facts, indent=2))
