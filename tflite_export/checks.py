@@ -2,37 +2,12 @@
 
 import os
 import re
-from collections.abc import Iterator
 
-_QUANTIZATIONS = ("none", "int8")
+from tflite_export.keras_call import flat_inputs, has_inputs, layers_within
+from tflite_export.saved_model import TracedGraph
+from tflite_export.settings import Settings
+
 _INPUT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.-]*")
-_DTYPES = ("float32", "int8", "uint8")
-
-
-def check_options(quantization, input_dtype, output_dtype, batch_size) -> None:
-    """ValueError unless the options are known and fit each other."""
-    _one_of("quantization", quantization, _QUANTIZATIONS)
-    for name, dtype in (("input_dtype", input_dtype), ("output_dtype", output_dtype)):
-        _one_of(name, dtype, _DTYPES)
-        if quantization == "none" and dtype != "float32":
-            raise ValueError(
-                f'`{name}` must be "float32" when quantization="none". Use '
-                f'quantization="int8". Received: {name}={dtype!r}'
-            )
-    whole = isinstance(batch_size, int) and not isinstance(batch_size, bool)
-    if not whole or batch_size < 1:
-        raise ValueError(
-            "`batch_size` must be a positive int, the fixed batch of the file. "
-            f"Received: batch_size={batch_size!r}"
-        )
-
-
-def _one_of(name: str, value, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(map(repr, known))}. "
-            f"Received: {name}={value!r}"
-        )
 
 
 def checked_path(path) -> str:
@@ -58,7 +33,7 @@ def checked_path(path) -> str:
     return target
 
 
-def check_model(model, batch_size: int, input_dtype: str, output_dtype: str) -> None:
+def check_model(model, settings: Settings) -> None:
     """ValueError unless it is a built model with inputs that can be fixed."""
     import keras
 
@@ -71,42 +46,53 @@ def check_model(model, batch_size: int, input_dtype: str, output_dtype: str) -> 
         raise ValueError(
             f"`model` must be a keras.Model. Received: model={type(model).__name__}"
         )
-    if not model.built or not getattr(model, "inputs", None):
+    if not has_inputs(model):
         raise ValueError(
-            "`model` must be built and know its inputs. Call it on a keras.Input: "
-            "`x = keras.Input(shape); model = keras.Model(x, model(x))`. Received: "
-            f"{type(model).__name__} {model.name!r}"
+            "`model` must be built. Call it once on an example of its input, or on a "
+            "keras.Input: `x = keras.Input(shape); model = keras.Model(x, model(x))`. "
+            f"Received: {type(model).__name__} {model.name!r}"
         )
-    for tensor in model.inputs:
-        if not _INPUT_NAME.fullmatch(tensor.name):
-            raise ValueError(
-                "The model's inputs must have names of ASCII letters, digits, '.', '-' "
-                "and '_' that do not start with '_': `x = keras.Input(shape, "
-                'name="image"); model = keras.Model(x, model(x))`. Received: '
-                f"{tensor.name!r}"
-            )
-        if None in tensor.shape[1:] or tensor.shape[0] not in (None, batch_size):
-            raise ValueError(
-                "Every size of the model's inputs must be fixed, and a fixed batch "
-                f"must equal `batch_size` ({batch_size}). Build the model for one "
-                f"shape. Received: input {tensor.name!r} of shape {tensor.shape}"
-            )
-    ends = (
-        ("input", model.inputs, input_dtype),
-        ("output", model.outputs, output_dtype),
+    for tensor in flat_inputs(model):
+        _check_input(tensor, settings)
+    if settings.integer:
+        _check_recurrent(model, settings)
+
+
+def _check_input(tensor, settings: Settings) -> None:
+    if not _INPUT_NAME.fullmatch(tensor.name):
+        raise ValueError(
+            "The model's inputs must have names of ASCII letters, digits, '.', '-' "
+            "and '_' that do not start with '_': `x = keras.Input(shape, "
+            'name="image"); model = keras.Model(x, model(x))`. Received: '
+            f"{tensor.name!r}"
+        )
+    batch = settings.batch_size
+    if None in tensor.shape[1:] or tensor.shape[0] not in (None, batch):
+        raise ValueError(
+            "Every size of the model's inputs must be fixed, and a fixed batch must "
+            f"equal `batch_size` ({batch}). Build the model for one shape. Received: "
+            f"input {tensor.name!r} of shape {tensor.shape}"
+        )
+    if settings.input_dtype != "float32" and "float" not in tensor.dtype:
+        _refuse_dtype("input", settings.input_dtype, tensor.name, tensor.dtype)
+
+
+def check_outputs(graph: TracedGraph, settings: Settings) -> None:
+    """ValueError for a quantised `output_dtype` where an output is not float."""
+    for name, dtype in graph.output_dtypes.items():
+        if settings.output_dtype != "float32" and "float" not in dtype:
+            _refuse_dtype("output", settings.output_dtype, name, dtype)
+
+
+def _refuse_dtype(kind: str, asked: str, name: str, dtype: str) -> None:
+    raise ValueError(
+        f'`{kind}_dtype` must be "float32" (unchanged) for a model with an {kind} that '
+        f"is not float. Received: {kind}_dtype={asked!r}, {kind} {name!r} is {dtype}"
     )
-    for kind, tensors, dtype in ends:
-        for tensor in tensors:
-            if dtype != "float32" and "float" not in tensor.dtype:
-                raise ValueError(
-                    f'`{kind}_dtype` must be "float32" (unchanged) for a model with '
-                    f"an {kind} that is not float. Received: {kind}_dtype={dtype!r}, "
-                    f"{kind} {tensor.name!r} is {tensor.dtype}"
-                )
 
 
-def check_recurrent(model) -> None:
-    """ValueError for rolled recurrent layers, which crash the int8 converter."""
+def _check_recurrent(model, settings: Settings) -> None:
+    """ValueError for rolled recurrent layers, which crash the integer converter."""
     import keras
 
     rolled = sorted(
@@ -118,26 +104,8 @@ def check_recurrent(model) -> None:
     )
     if rolled:
         raise ValueError(
-            "int8 conversion takes recurrent layers only when they are unrolled: "
-            "build them with `unroll=True` and a fixed number of time steps, and "
-            f"carry the weights over. Received: {', '.join(rolled)}"
+            f"{settings.quantization} takes recurrent layers only when they are "
+            "unrolled: build them with `unroll=True` and a fixed number of time steps "
+            'and carry the weights over, or use quantization="dynamic". Received: '
+            f"{', '.join(rolled)}"
         )
-
-
-def layers_within(layer) -> Iterator:
-    """The layer and every layer it holds, at any depth, each once."""
-    import keras
-
-    seen, pending = set(), [layer]
-    while pending:
-        item = pending.pop()
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        if isinstance(item, keras.layers.Layer):
-            yield item
-            pending.extend(vars(item).values())
-        elif isinstance(item, dict):
-            pending.extend(item.values())
-        elif isinstance(item, (list, tuple)):
-            pending.extend(item)

@@ -2,35 +2,44 @@
 
 import contextlib
 import os
+import tempfile
 import uuid
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from tflite_export.checks import (
-    check_model,
-    check_options,
-    check_recurrent,
-    checked_path,
-    layers_within,
-)
+from tflite_export.checks import check_model, check_outputs, checked_path
+from tflite_export.compare import Agreement, compare
 from tflite_export.converter import convert
-from tflite_export.inspect import OpRow, TFLiteProfile, inspect
+from tflite_export.inspect import inspect
 from tflite_export.keras_call import flat_inputs
+from tflite_export.quiet import quiet
+from tflite_export.ranges import dead_tensors
+from tflite_export.refusals import layer_names, refuse_custom_ops, refuse_float_ops
 from tflite_export.representative import read_examples
 from tflite_export.runtime import load_failure
+from tflite_export.saved_model import TracedGraph, trace
+from tflite_export.settings import Settings
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written: sizes in bytes, how often each op occurs, the float ones."""
+    """What was written: sizes in bytes, how often each op occurs, the float ones.
+
+    `dead_layers` are those whose outputs were zero on all representative data; their
+    ranges were widened so that the kernels take the file. `agreement` compares the
+    file with the model on the representative data, None if there was none.
+    """
 
     path: str
     bytes: int
     gzip_bytes: int
     ops: Counter[str]
     float_ops: Counter[str]
+    dead_layers: tuple[str, ...] = ()
+    agreement: Agreement | None = None
 
     def __str__(self) -> str:
         rows = [
@@ -38,9 +47,12 @@ class ExportResult:
             for name, count in sorted(self.ops.items())
         ]
         table = tabulate(rows, ("op", "count", "in float"))
-        return (
-            f"{self.path}: {self.bytes:,} bytes ({self.gzip_bytes:,} gzipped)\n{table}"
-        )
+        lines = [f"{self.path}: {self.bytes:,} bytes ({self.gzip_bytes:,} gzipped)"]
+        if self.dead_layers:
+            lines.append(_dead_text(self.dead_layers))
+        if self.agreement is not None:
+            lines.append(f"representative data: {self.agreement}")
+        return "\n".join([*lines, table])
 
 
 def export(
@@ -91,85 +103,103 @@ def export(
     print(tflite_export.export(model, "m.tflite", representative_data=x))
     ```
     """
-    check_options(quantization, input_dtype, output_dtype, batch_size)
+    settings = Settings(quantization, input_dtype, output_dtype, batch_size)
     target = checked_path(path)
-    check_model(model, batch_size, input_dtype, output_dtype)
+    check_model(model, settings)
     examples = None
-    if quantization == "int8":
-        check_recurrent(model)
+    if representative_data is not None:
         examples = read_examples(representative_data, flat_inputs(model))
-    content = convert(model, batch_size, examples, input_dtype, output_dtype)
-    with _new_file(target, content) as written:
+    with tempfile.TemporaryDirectory() as folder, _new_file(target) as written:
+        graph = _traced(model, settings, folder)
+        dead = _write_working_file(model, graph, settings, examples, written)
         profile = inspect(written)
-        _refuse_custom_ops(profile)
-        if examples is not None and not allow_float_ops:
-            _refuse_float_ops(model, profile)
-        failure = load_failure(written)
-        if failure:
-            raise ValueError(
-                f"The file made from model {model.name!r} cannot be loaded and run by "
-                f"LiteRT, so it was not written: {failure}. An activation that is "
-                "zero on all representative data is a known cause: check the data "
-                "and the model's weights."
-            )
+        refuse_custom_ops(profile)
+        if settings.integer and not allow_float_ops:
+            refuse_float_ops(model, quantization, profile)
+        agreement = None if examples is None else compare(model, written, examples)
         os.replace(written, target)
+    if dead:
+        warnings.warn(
+            f"{_dead_text(dead)} Their ranges in {path} are a guess; if they are not "
+            "dead on real data, export with data on which they are not.",
+            stacklevel=2,
+        )
     return ExportResult(
         path=str(path),
         bytes=profile.bytes,
         gzip_bytes=profile.gzip_bytes,
         ops=profile.op_counts,
         float_ops=Counter(row.name for row in profile.float_ops),
+        dead_layers=dead,
+        agreement=agreement,
     )
 
 
 @contextlib.contextmanager
-def _new_file(target: str, content: bytes):
-    """A file beside the target, removed at the end unless it was moved."""
+def _new_file(target: str):
+    """A file name beside the target; what is there at the end is removed."""
     written = f"{target.removesuffix('.tflite')}.{uuid.uuid4().hex}.tflite"
     try:
-        with open(written, "xb") as file:
-            file.write(content)
         yield written
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(written)
 
 
-def _refuse_custom_ops(profile: TFLiteProfile) -> None:
-    custom = sorted(
-        n for n in profile.op_counts if n.startswith(("CUSTOM", "STABLEHLO"))
-    )
-    if custom:
+def _traced(model, settings: Settings, folder: str) -> TracedGraph:
+    with quiet():
+        try:
+            graph = trace(model, settings.batch_size, folder)
+        # A user's own layer may raise anything.
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise ValueError(
+                f"Model {model.name!r} cannot be traced on its inputs "
+                f"{[(t.name, t.shape, t.dtype) for t in flat_inputs(model)]}. If it "
+                "takes others, wrap it: `x = keras.Input(shape, dtype=...); "
+                f"model = keras.Model(x, model(x))`. Received: {reason}"
+            ) from error
+    check_outputs(graph, settings)
+    return graph
+
+
+def _write_working_file(model, graph, settings: Settings, examples, written) -> tuple:
+    """Convert, and widen ranges if need be; return the layers that were dead."""
+    calibrated = settings.integer and not graph.has_ranges
+    if calibrated and examples is None:
         raise ValueError(
-            "The model must convert to LiteRT's built-in ops; replace the layers "
-            f"behind these. Received: {', '.join(custom)}"
+            "`representative_data` is needed for "
+            f"quantization={settings.quantization!r}: it gives the activations their "
+            "ranges. Give some hundred typical examples, such as x_train[:300]. "
+            "Received: None"
         )
-
-
-def _refuse_float_ops(model, profile: TFLiteProfile) -> None:
-    edges = ("QUANTIZE", "DEQUANTIZE")
-    inner = [row for row in profile.float_ops if row.name not in edges]
-    found = inner or list(profile.float_ops)
-    if not found:
-        return
-    names = {layer.name for layer in layers_within(model)}
-    listed = Counter(f"{row.name} ({_layer_of(row, names)})" for row in found)
-    ops = ", ".join(
-        name if count == 1 else f"{count} x {name}" for name, count in listed.items()
-    )
+    dead: tuple[str, ...] = ()
+    floors = (False, True) if calibrated else (False,)
+    for floor_ranges in floors:
+        try:
+            content = convert(graph, settings, examples, floor_ranges=floor_ranges)
+        except ValueError as error:
+            raise ValueError(
+                f"Model {model.name!r} cannot be converted: {error}"
+            ) from error
+        with open(written, "wb") as file:
+            file.write(content)
+        if not floor_ranges:
+            dead = tuple(dict.fromkeys(layer_names(model, dead_tensors(content))))
+            if dead and calibrated:
+                continue
+        failure = load_failure(written)
+        if not failure:
+            return dead
+    hint = f" {_dead_text(dead)} Check the data and the weights." if dead else ""
     raise ValueError(
-        "The int8 file would compute in float in places, by op (layer). Replace those "
-        f"layers or pass allow_float_ops=True. Received: {ops}"
+        f"The file made from model {model.name!r} cannot be loaded and run by LiteRT, "
+        f"so it was not written: {failure}.{hint}"
     )
 
 
-def _layer_of(row: OpRow, names: set[str]) -> str:
-    """The layer whose name scope the op's output carries, else the tensor's name."""
-    for scope in reversed(row.tensor.split(";")[0].split("/")):
-        # Scopes of a second trace end in _1, so that spelling is tried first.
-        stem, _, number = scope.rpartition("_")
-        if number.isdigit() and stem in names:
-            return stem
-        if scope in names:
-            return scope
-    return row.tensor
+def _dead_text(layers: tuple[str, ...]) -> str:
+    return (
+        "The outputs of these layers are zero on all representative data: "
+        f"{', '.join(layers)}."
+    )

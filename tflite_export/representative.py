@@ -29,16 +29,11 @@ def read_examples(data, inputs) -> dict[str, np.ndarray]:
         Arrays of the inputs' dtypes by input name, all of the same length.
 
     Raises:
-        ValueError: If the data is missing, empty, of the wrong form, shape or dtype,
+        ValueError: If the data is empty, of the wrong form, shape or dtype,
             or not finite.
     """
     import tensorflow as tf
 
-    if data is None:
-        raise ValueError(
-            '`representative_data` is needed for quantization="int8": it gives the '
-            f"activations their ranges. Give {_FORMS}. Received: None"
-        )
     if isinstance(data, tf.data.Dataset):
         arrays = _read_dataset(data, inputs)
     else:
@@ -52,7 +47,7 @@ def read_examples(data, inputs) -> dict[str, np.ndarray]:
             f"one, for every input. Received: {lengths}"
         )
     rows = _spread(next(iter(lengths.values())))
-    return {t.name: _finite(arrays[t.name][rows], t) for t in inputs}
+    return {t.name: _checked_values(arrays[t.name][rows], t) for t in inputs}
 
 
 def batches(
@@ -137,12 +132,17 @@ def _check_form(array: np.ndarray, tensor, hint: str = "") -> None:
         )
 
 
-def _finite(array: np.ndarray, tensor) -> np.ndarray:
+def _checked_values(array: np.ndarray, tensor) -> np.ndarray:
     dtype = np.dtype(tensor.dtype)
     array = array.astype("float32" if dtype.kind == "f" else dtype)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(
             f"`representative_data` for input {tensor.name!r} must be finite. "
             "Received: NaN or infinite values; drop or replace those examples."
+        )
+    if array.dtype.kind == "f" and not array.any():
+        raise ValueError(
+            f"`representative_data` for input {tensor.name!r} must not be all zero: "
+            "it gives the input its range. Received: only zeros; give typical examples."
         )
     return array

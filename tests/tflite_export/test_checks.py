@@ -3,15 +3,18 @@ import numpy as np
 import pytest
 
 import tflite_export
-from tflite_export.checks import layers_within
+from tflite_export.keras_call import layers_within
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"quantization": "int4"}, "'none', 'int8'"),
-        ({"quantization": None}, "'none', 'int8'"),
-        ({"input_dtype": "int16"}, "`input_dtype` must be one of"),
+        ({"quantization": "int4"}, "'none', 'float16', 'dynamic', 'int8', 'int16x8'"),
+        ({"quantization": None}, "'none', 'float16'"),
+        ({"input_dtype": "int4"}, "`input_dtype` must be one of"),
+        ({"input_dtype": "int16"}, "'float32', 'int8', 'uint8' when"),
+        ({"quantization": "int16x8", "input_dtype": "int8"}, "'float32', 'int16' when"),
+        ({"quantization": "dynamic", "input_dtype": "int8"}, "`input_dtype` must be"),
         ({"quantization": "none", "output_dtype": "int8"}, "`output_dtype` must be"),
         ({"batch_size": 0}, "`batch_size` must be a positive int"),
         ({"batch_size": True}, "`batch_size` must be a positive int"),

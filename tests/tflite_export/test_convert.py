@@ -190,21 +190,6 @@ def test_datasets_give_the_file_that_the_array_gives(model, int8_file, x, tmp_pa
     assert path.read_bytes() == int8_file.read_bytes()
 
 
-def test_a_dead_activation_that_the_kernels_refuse_keeps_the_old_file(x, tmp_path):
-    dead = keras.initializers.Constant(-100)
-    layers = [
-        keras.layers.Conv2D(4, 3, activation="relu", bias_initializer=dead),
-        keras.layers.Conv2D(4, 3),
-    ]
-    model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
-    path = tmp_path / "m.tflite"
-    path.write_bytes(b"old")
-    with pytest.raises(ValueError, match="cannot be loaded and run by LiteRT"):
-        tflite_export.export(model, path, representative_data=x)
-    assert path.read_bytes() == b"old"
-    assert _folder(tmp_path) == ["m.tflite"]
-
-
 def test_a_failed_load_check_keeps_the_old_file(model, x, tmp_path, monkeypatch):
     path = tmp_path / "m.tflite"
     path.write_bytes(b"old")

@@ -18,7 +18,6 @@ def _with(value):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (None, "is needed"),
         (np.ones((0, 3)), "at least one"),
         (np.ones((4, 5)), r"\(examples, 3\).*shape=\(4, 5\)"),
         (np.ones(3), r"\(examples, 3\).*shape=\(3,\)"),

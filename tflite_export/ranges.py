@@ -1,0 +1,144 @@
+"""Activation ranges that are too narrow for the int8 kernels, and how to widen them.
+
+An activation that is zero on all representative data gets a scale of about 1e-8. The
+convolution before it then has to multiply its sums by more than 256 and the one after
+it cannot represent its bias: XNNPACK refuses such a file, or aborts the process.
+
+The rule: an activation needs no finer scale than what one step of the op's input can
+change. Ranges below that are rounding noise, so widening them loses nothing.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tflite_export.flatbuffer import dtype_name, listed, op_name, parse, text
+
+_STEPS = 255
+# TensorFlow gives a constant zero activation a width of 2e-6; see DEAD in the tests.
+_DEAD_WIDTH = 2.1e-6
+# XNNPACK adds two tensors whose scales are at most a factor of 1024 apart.
+_ADD_SPAN = 512
+
+
+def dead_tensors(content: bytes) -> list[str]:
+    """Names of int8 activations that were zero on all representative data.
+
+    Those that are only zero because an input of their op is zero are left out.
+    """
+    model = parse(content, "the new file")
+    graph = model.subgraphs[0]
+    return [
+        text(tensor.name)
+        for operator in graph.operators
+        for tensor in _tensors(graph, operator.outputs)
+        if _is_dead(tensor) and not any(map(_is_dead, _tensors(graph, operator.inputs)))
+    ]
+
+
+def _is_dead(tensor) -> bool:
+    found = tensor.quantization
+    if dtype_name(tensor) != "int8" or found is None or found.scale is None:
+        return False
+    return len(found.scale) == 1 and found.scale[0] * _STEPS < _DEAD_WIDTH
+
+
+def quantize_with_floors(converter) -> None:
+    """Let a `TFLiteConverter` widen too narrow ranges between its two int8 passes.
+
+    The one place that reaches into the converter (checked on TensorFlow 2.21): its
+    `_quantize` calibrates and quantises in one go, here it stops in between.
+    """
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    calibrate = converter._quantize
+
+    def quantize(result, input_type, output_type, *rest):
+        converter._experimental_calibrate_only = True
+        calibrated = calibrate(result, input_type, output_type, *rest)
+        return mlir_quantize(
+            with_floors(calibrated),
+            input_data_type=input_type,
+            output_data_type=output_type,
+        )
+
+    converter._quantize = quantize
+
+
+def with_floors(calibrated: bytes) -> bytes:
+    """The calibrated float model with every activation range at least at its floor."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = parse(bytes(calibrated), "the calibrated model")
+    graph = model.subgraphs[0]
+    for operator in graph.operators:
+        _raise_outputs(model, graph, operator)
+    for operator in reversed(graph.operators):
+        if op_name(model, operator) in ("ADD", "SUB"):
+            widest = max(map(_width, _tensors(graph, operator.outputs)))
+            for tensor in _tensors(graph, operator.inputs):
+                _raise_to(tensor, widest / _ADD_SPAN)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _raise_outputs(model, graph, operator) -> None:
+    inputs = _tensors(graph, operator.inputs)
+    rule = _FLOORS.get(op_name(model, operator), _widest_input)
+    floor = rule(model, inputs) / _STEPS
+    for tensor in _tensors(graph, operator.outputs):
+        _raise_to(tensor, floor)
+
+
+def _raise_to(tensor, floor: float) -> None:
+    """Widen a calibrated range around zero; constants have none and stay."""
+    if _width(tensor) < floor:
+        found = tensor.quantization
+        found.min = np.array([min(found.min[0], -floor)], np.float32)
+        found.max = np.array([max(found.max[0], floor)], np.float32)
+
+
+def _tensors(graph, indices) -> list:
+    return [graph.tensors[index] for index in listed(indices)]
+
+
+def _width(tensor) -> float:
+    """How far the calibrated values reach, zero included; else infinite."""
+    found = tensor.quantization
+    if found is None or found.min is None or not len(found.min):
+        return np.inf
+    return float(max(found.max[0], 0) - min(found.min[0], 0))
+
+
+def _largest(model, tensor) -> float:
+    """The largest absolute value of a constant, else the width of an activation."""
+    data = model.buffers[tensor.buffer].data
+    if data is None or not len(data) or dtype_name(tensor) != "float32":
+        return _width(tensor)
+    return float(np.abs(np.frombuffer(bytes(data), "<f4")).max())
+
+
+def _widest_input(model, inputs) -> float:
+    widths = [_width(tensor) for tensor in inputs if np.isfinite(_width(tensor))]
+    return max(widths, default=0.0)
+
+
+def _product(first: int, second: int) -> Callable[..., float]:
+    """The floor's 255-fold of an op that sums products of two of its inputs."""
+
+    def rule(model, inputs) -> float:
+        product = _largest(model, inputs[first]) * _largest(model, inputs[second])
+        if np.isfinite(product) and product > 0:
+            return product
+        return _widest_input(model, inputs)
+
+    return rule
+
+
+_FLOORS: dict[str, Callable[..., float]] = {
+    "CONV_2D": _product(0, 1),
+    "DEPTHWISE_CONV_2D": _product(0, 1),
+    "FULLY_CONNECTED": _product(0, 1),
+    "BATCH_MATMUL": _product(0, 1),
+    "MUL": _product(0, 1),
+    "TRANSPOSE_CONV": _product(2, 1),
+}
