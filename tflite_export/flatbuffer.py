@@ -8,11 +8,14 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 _IDENTIFIER = b"TFL3"
-_ITEM_BYTES = {
-    **dict.fromkeys(("bool", "int8", "uint8"), 1),
-    **dict.fromkeys(("int16", "uint16", "float16"), 2),
-    **dict.fromkeys(("int32", "uint32", "float32"), 4),
-    **dict.fromkeys(("int64", "uint64", "float64"), 8),
+_ITEM_BITS = {
+    "int2": 2,
+    "int4": 4,
+    **dict.fromkeys(("bool", "int8", "uint8"), 8),
+    **dict.fromkeys(("int16", "uint16", "float16", "bfloat16"), 16),
+    **dict.fromkeys(("int32", "uint32", "float32"), 32),
+    **dict.fromkeys(("int64", "uint64", "float64", "complex64"), 64),
+    "complex128": 128,
 }
 _FIX = (
     "Give a `.tflite` file written by `tflite_export.export` or another LiteRT "
@@ -115,6 +118,31 @@ def constant_bytes(model, tensor) -> int:
     return 0 if data is None else len(data)
 
 
+def tensor_bytes(tensor) -> int:
+    """Bytes of all the tensor's values; 0 for types without a fixed size."""
+    bits = _ITEM_BITS.get(dtype_name(tensor), 0)
+    return (math.prod(shape_of(tensor)) * bits + 7) // 8
+
+
+def named_ends(model, kind: str) -> dict[str, int]:
+    """Tensor index of each input or output by its signature name, in graph order.
+
+    Args:
+        model: A parsed file.
+        kind: "inputs" or "outputs" of the main graph.
+    """
+    graph = model.subgraphs[0]
+    signatures = [s for s in model.signatureDefs or [] if s.subgraphIndex == 0]
+    entries = getattr(signatures[0], kind) if signatures else None
+    found = {}
+    for index in listed(getattr(graph, kind)):
+        # One tensor may be several outputs.
+        names = [text(e.name) for e in entries or [] if e.tensorIndex == index]
+        names = names or [text(graph.tensors[index].name)]
+        found.update(dict.fromkeys(names, index))
+    return found
+
+
 def _check(model) -> None:
     if not model.subgraphs or not model.buffers or not model.operatorCodes:
         raise ValueError("no graph, buffer or op in it")
@@ -140,8 +168,9 @@ def _check_tensor(model, tensor) -> None:
     if any(size < 0 for size in shape):
         raise ValueError(f"a tensor has shape {shape}")
     size = constant_bytes(model, tensor)
-    item = _ITEM_BYTES.get(dtype_name(tensor))
-    if size and item and tensor.sparsity is None:
-        expected = math.prod(shape) * item
-        if size != expected:
-            raise ValueError(f"a constant has {size} bytes, its shape asks {expected}")
+    # Constants narrower than a byte are packed in more than one way.
+    whole = _ITEM_BITS.get(dtype_name(tensor), 0) >= 8
+    if size and whole and tensor.sparsity is None and size != tensor_bytes(tensor):
+        raise ValueError(
+            f"a constant has {size} bytes, its shape asks {tensor_bytes(tensor)}"
+        )

@@ -1,5 +1,6 @@
 """Load a `.tflite` file with LiteRT, without risk to the calling process."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -8,10 +9,13 @@ from functools import lru_cache
 
 from ai_edge_litert.interpreter import Interpreter
 
-from tflite_export.flatbuffer import bad_file, parse, read_bytes, text
+from tflite_export.check_file import RESOLVERS
+from tflite_export.flatbuffer import bad_file, named_ends, parse, read_bytes
+from tflite_export.quiet import quiet_stderr
 
 _CHECK_SECONDS = 600
 _SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "check_file.py")
+_announced: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class LoadedFile:
     """An allocated interpreter with its inputs and outputs by signature name.
 
     `inputs` and `outputs` map a name to LiteRT's tensor details, in the order of
-    the graph, which for files written by `export` is the order of the model.
+    the graph. Inputs of files written by `export` are in the order of the model.
     """
 
     interpreter: Interpreter
@@ -27,63 +31,95 @@ class LoadedFile:
     outputs: dict[str, dict]
 
 
-def load(path, *, threads: int = 1) -> LoadedFile:
-    """Check the file, load it with the default (XNNPACK) kernels, allocate it.
+def load(path, *, threads: int = 1, kernels: str = "xnnpack") -> LoadedFile:
+    """Check the file with these kernels in a child process, load and allocate it.
+
+    Args:
+        path: File name of a `.tflite` file.
+        threads: CPU threads, at least 1.
+        kernels: "xnnpack" for LiteRT's default, "builtin" for its own optimised
+            kernels without that delegate, "reference" for the plain ones.
 
     Raises:
         OSError: If the file cannot be read.
         ValueError: If it is not a `.tflite` file, or cannot be loaded and run.
     """
+    check_kernels(kernels)
     content = read_bytes(path)
     model = parse(content, path)
-    failure = load_failure(path)
+    failure = load_failure(path, kernels=kernels)
     if failure:
         raise bad_file(path, f"LiteRT cannot run it ({failure})")
     # From the bytes that were parsed: the file may change meanwhile.
-    interpreter = Interpreter(model_content=content, num_threads=threads)
-    interpreter.allocate_tensors()
-    names = _signature_names(model)
-    inputs = interpreter.get_input_details()
-    outputs = interpreter.get_output_details()
+    interpreter = new_interpreter(content, threads, kernels)
+    inputs = {d["index"]: d for d in interpreter.get_input_details()}
+    outputs = {d["index"]: d for d in interpreter.get_output_details()}
     return LoadedFile(
         interpreter,
-        {names.get(d["index"], d["name"]): d for d in inputs},
-        {names.get(d["index"], d["name"]): d for d in outputs},
+        {name: inputs[index] for name, index in named_ends(model, "inputs").items()},
+        {name: outputs[index] for name, index in named_ends(model, "outputs").items()},
     )
 
 
-def load_failure(path) -> str:
+def new_interpreter(content: bytes, threads: int, kernels: str) -> Interpreter:
+    """An allocated interpreter of a file that is known to load."""
+    # LiteRT announces its XNNPACK delegate once in a process, on standard error.
+    first = kernels == "xnnpack" and not _announced
+    with quiet_stderr() if first else contextlib.nullcontext():
+        interpreter = Interpreter(
+            model_content=content,
+            num_threads=threads,
+            experimental_op_resolver_type=RESOLVERS[kernels],
+        )
+        interpreter.allocate_tensors()
+    if first:
+        _announced.append(kernels)
+    return interpreter
+
+
+def check_kernels(kernels) -> None:
+    """ValueError unless `kernels` names a set of kernels."""
+    if not isinstance(kernels, str) or kernels not in RESOLVERS:
+        raise ValueError(
+            f"`kernels` must be one of {', '.join(map(repr, RESOLVERS))}. "
+            f"Received: kernels={kernels!r}"
+        )
+
+
+def load_failure(path, *, kernels: str = "xnnpack") -> str:
     """Why LiteRT cannot load and run the file in a child process, "" if it can.
 
     The answer is remembered for a path, its modification time and its size.
     """
     status = os.stat(path)
-    return _load_failure(os.path.realpath(path), status.st_mtime_ns, status.st_size)
+    real = os.path.realpath(path)
+    return _load_failure(real, status.st_mtime_ns, status.st_size, kernels)
 
 
 @lru_cache(maxsize=256)
-def _load_failure(path: str, mtime: int, size: int) -> str:
+def _load_failure(path: str, mtime: int, size: int, kernels: str) -> str:
+    return run_child(_SCRIPT, path, kernels)[1]
+
+
+def run_child(script: str, *arguments: str) -> tuple[str, str]:
+    """Run a script of this folder in a child process.
+
+    Returns:
+        What it printed, and why it failed: "" if it did not.
+    """
     # -P keeps this folder, whose inspect.py hides the standard one, off sys.path.
-    command = [sys.executable, "-P", _SCRIPT, path]
+    command = [sys.executable, "-P", script, *arguments]
     try:
         child = subprocess.run(
             command, capture_output=True, timeout=_CHECK_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        return f"it did not finish within {_CHECK_SECONDS} seconds"
+        return "", f"it did not finish within {_CHECK_SECONDS} seconds"
+    printed = child.stdout.decode(errors="replace")
     if child.returncode == 0:
-        return ""
+        return printed, ""
     lines = child.stderr.decode(errors="replace").strip().splitlines()
     last = lines[-1] if lines else "no message"
     if child.returncode < 0:
-        return f"the process died with signal {-child.returncode}: {last}"
-    return last
-
-
-def _signature_names(model) -> dict[int, str]:
-    names = {}
-    for signature in model.signatureDefs or []:
-        if signature.subgraphIndex == 0:
-            for entry in (signature.inputs or []) + (signature.outputs or []):
-                names.setdefault(entry.tensorIndex, text(entry.name))
-    return names
+        last = f"the process died with signal {-child.returncode}: {last}"
+    return printed, last
