@@ -77,8 +77,14 @@ def _check_input(tensor, settings: Settings) -> None:
         _refuse_dtype("input", settings.input_dtype, tensor.name, tensor.dtype)
 
 
-def check_outputs(graph: TracedGraph, settings: Settings) -> None:
-    """ValueError for a quantised `output_dtype` where an output is not float."""
+def check_graph(graph: TracedGraph, settings: Settings) -> None:
+    """ValueError for settings that do not fit the model's ranges or outputs."""
+    if graph.has_ranges and settings.quantization not in ("int8", "none"):
+        raise ValueError(
+            "A model with fake-quant ops brings the ranges of an int8 file: "
+            '`quantization` must be "int8", or "none" for a float file that rounds the '
+            f"same way. Received: quantization={settings.quantization!r}"
+        )
     for name, dtype in graph.output_dtypes.items():
         if settings.output_dtype != "float32" and "float" not in dtype:
             _refuse_dtype("output", settings.output_dtype, name, dtype)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from tflite_export.checks import check_model, check_outputs, checked_path
+from tflite_export.checks import check_graph, check_model, checked_path
 from tflite_export.compare import Agreement, compare
-from tflite_export.converter import convert
 from tflite_export.inspect import inspect
+from tflite_export.isolation import convert_safely
 from tflite_export.keras_call import flat_inputs
 from tflite_export.quiet import quiet
 from tflite_export.ranges import dead_tensors
@@ -159,7 +159,7 @@ def _traced(model, settings: Settings, folder: str) -> TracedGraph:
                 "takes others, wrap it: `x = keras.Input(shape, dtype=...); "
                 f"model = keras.Model(x, model(x))`. Received: {reason}"
             ) from error
-    check_outputs(graph, settings)
+    check_graph(graph, settings)
     return graph
 
 
@@ -177,7 +177,9 @@ def _write_working_file(model, graph, settings: Settings, examples, written) -> 
     floors = (False, True) if calibrated else (False,)
     for floor_ranges in floors:
         try:
-            content = convert(graph, settings, examples, floor_ranges=floor_ranges)
+            content = convert_safely(
+                graph, settings, examples, floor_ranges=floor_ranges
+            )
         except ValueError as error:
             raise ValueError(
                 f"Model {model.name!r} cannot be converted: {error}"

@@ -45,7 +45,12 @@ def convert(
                 converter.inference_output_type = tf.dtypes.as_dtype(
                     settings.output_dtype
                 )
-                if not graph.has_ranges:
+                if graph.has_ranges:
+                    # The int8 set would ask for representative data.
+                    converter.target_spec.supported_ops = [
+                        tf.lite.OpsSet.TFLITE_BUILTINS
+                    ]
+                else:
                     size = settings.batch_size or 1
                     converter.representative_dataset = lambda: batches(examples, size)
             if floor_ranges:
@@ -99,6 +104,11 @@ _SET_UP: dict[str, Callable] = {
 def _failure_text(error: Exception) -> str:
     text = str(error)
     ops = sorted(set(re.findall(r"'tf\.(\w+)' op", text)))
+    if any(op.startswith("TensorList") for op in ops):
+        return (
+            "a loop in it, such as a recurrent layer's, has a size that is not fixed. "
+            "Give a fixed `batch_size`, or unroll the loop (`unroll=True`)."
+        )
     if ops:
         return (
             "it uses ops that LiteRT does not have built in: "

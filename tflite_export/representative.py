@@ -8,8 +8,8 @@ MAX_EXAMPLES = 300
 """At most this many examples are read; more change the ranges very little."""
 
 _FORMS = (
-    "a NumPy array, a batched tf.data.Dataset of x or (x, y), or for several inputs "
-    "a list or dict of NumPy arrays"
+    "a NumPy array, for several inputs a list or dict of NumPy arrays, or a "
+    "tf.data.Dataset or generator of x or (x, y), batched or not"
 )
 
 
@@ -17,29 +17,27 @@ def read_examples(data, inputs) -> dict[str, np.ndarray]:
     """Read and check the representative data.
 
     Of arrays with more than `MAX_EXAMPLES` examples, evenly spaced ones are taken; of
-    a dataset the first.
+    a dataset or generator the first.
 
     Args:
-        data: An array of shape (examples, ...); a batched tf.data.Dataset of `x` or
-            `(x, y)`; for several inputs a list or dict (by input name) of arrays, or
-            a dataset of such `x`.
+        data: An array of shape (examples, ...); for several inputs a list or dict (by
+            input name) of arrays; or a tf.data.Dataset, an iterable, or a function
+            that returns one, of such `x` or of `(x, y)`, in batches or one by one.
         inputs: The model's input `KerasTensor`s, in order.
 
     Returns:
         Arrays of the inputs' dtypes by input name, all of the same length.
 
     Raises:
-        ValueError: If the data is empty, of the wrong form, shape or dtype,
-            or not finite.
+        ValueError: If the data is empty, of the wrong form, shape or dtype, not
+            finite or all zero.
     """
-    import tensorflow as tf
-
-    if isinstance(data, tf.data.Dataset):
-        arrays = _read_dataset(data, inputs)
-    else:
+    if isinstance(data, (np.ndarray, dict, list, tuple)):
         arrays = _by_name(data, inputs)
         for tensor in inputs:
             _check_form(arrays[tensor.name], tensor)
+    else:
+        arrays = _read_stream(data() if callable(data) else data, inputs)
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise ValueError(
@@ -64,21 +62,19 @@ def _spread(total: int) -> np.ndarray:
     return np.linspace(0, total - 1, min(total, MAX_EXAMPLES)).astype(int)
 
 
-def _read_dataset(dataset, inputs) -> dict[str, np.ndarray]:
+def _read_stream(stream, inputs) -> dict[str, np.ndarray]:
+    """The first examples of a dataset or iterable, of batches or single examples."""
+    if not hasattr(stream, "__iter__"):
+        raise _wrong_form(stream, inputs)
     parts: dict[str, list[np.ndarray]] = {tensor.name: [] for tensor in inputs}
     count = 0
-    for element in dataset:
-        x = element[0] if isinstance(element, tuple) else element
-        if isinstance(x, dict):
-            x = {name: _to_numpy(value) for name, value in x.items()}
-        elif isinstance(x, (list, tuple)):
-            x = [_to_numpy(value) for value in x]
-        else:
-            x = _to_numpy(x)
-        arrays = _by_name(x, inputs)
+    for element in stream:
+        arrays = _by_name(_as_numpy(element), inputs)
         for tensor in inputs:
             array = arrays[tensor.name]
-            _check_form(array, tensor, "Batch the dataset with `.batch(32)`.")
+            if array.ndim == len(tensor.shape) - 1:
+                array = array[None]
+            _check_form(array, tensor)
             parts[tensor.name].append(array[: MAX_EXAMPLES - count])
         count += len(array)
         if count >= MAX_EXAMPLES:
@@ -86,13 +82,17 @@ def _read_dataset(dataset, inputs) -> dict[str, np.ndarray]:
     if not count:
         raise ValueError(
             "`representative_data` must hold at least one example. Received: an empty "
-            "dataset"
+            f"{type(stream).__name__}"
         )
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
-def _to_numpy(value):
-    return value.numpy() if hasattr(value, "numpy") else value
+def _as_numpy(element):
+    """The `x` of one element of a stream, its tensors as NumPy arrays."""
+    from keras import tree
+
+    x = element[0] if isinstance(element, tuple) else element
+    return tree.map_structure(lambda v: v.numpy() if hasattr(v, "numpy") else v, x)
 
 
 def _by_name(x, inputs) -> dict[str, np.ndarray]:
@@ -103,25 +103,29 @@ def _by_name(x, inputs) -> dict[str, np.ndarray]:
         x = dict(zip(names, x, strict=True))
     right = isinstance(x, dict) and set(x) == set(names)
     if not right or not all(isinstance(array, np.ndarray) for array in x.values()):
-        got = type(x).__name__
-        if isinstance(x, dict):
-            got = f"a dict of { ({k: type(v).__name__ for k, v in x.items()}) }"
-        elif isinstance(x, (list, tuple)):
-            got = f"a {got} of {len(x)}"
-        raise ValueError(
-            f"`representative_data` must be {_FORMS}. The model's inputs are {names}. "
-            f"Received: {got}"
-        )
+        raise _wrong_form(x, inputs)
     return x
 
 
-def _check_form(array: np.ndarray, tensor, hint: str = "") -> None:
+def _wrong_form(x, inputs) -> ValueError:
+    got = type(x).__name__
+    if isinstance(x, dict):
+        got = f"a dict of { ({k: type(v).__name__ for k, v in x.items()}) }"
+    elif isinstance(x, (list, tuple)):
+        got = f"a {got} of {len(x)}"
+    return ValueError(
+        f"`representative_data` must be {_FORMS}. The model's inputs are "
+        f"{[tensor.name for tensor in inputs]}. Received: {got}"
+    )
+
+
+def _check_form(array: np.ndarray, tensor) -> None:
     shape = tuple(tensor.shape[1:])
     if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
         expected = ", ".join(["examples", *map(str, shape)])
         raise ValueError(
             f"`representative_data` for input {tensor.name!r} must have shape "
-            f"({expected}). {hint} Received: shape={array.shape}"
+            f"({expected}). Received: shape={array.shape}"
         )
     kinds = "fiu" if np.dtype(tensor.dtype).kind == "f" else "iu"
     if array.dtype.kind not in kinds:

@@ -27,6 +27,8 @@ def _with(value):
         (_with(np.inf), "must be finite"),
         ({"y": np.ones((4, 3))}, r"inputs are \['x'\]"),
         ("x.npy", "must be a NumPy array"),
+        (None, "must be a NumPy array"),
+        (np.zeros((4, 3)), "must not be all zero"),
     ],
 )
 def test_wrong_data_is_named(data, message):
@@ -34,13 +36,36 @@ def test_wrong_data_is_named(data, message):
         read_examples(data, INPUT)
 
 
-@pytest.mark.parametrize(
-    ("examples", "message"), [(4, "Batch the dataset"), (0, "empty dataset")]
-)
-def test_an_unbatched_and_an_empty_dataset_are_named(examples, message):
-    dataset = tf.data.Dataset.from_tensor_slices(np.ones((examples, 3)))
-    with pytest.raises(ValueError, match=message):
-        read_examples(dataset, INPUT)
+def test_an_empty_stream_is_named():
+    for empty in (tf.data.Dataset.range(0), iter([])):
+        with pytest.raises(ValueError, match="at least one example"):
+            read_examples(empty, INPUT)
+
+
+def _pairs(x):
+    return tf.data.Dataset.from_tensor_slices((x, np.zeros(len(x))))
+
+
+STREAMS = {
+    "batched dataset": lambda x: _pairs(x).batch(3),
+    "single dataset": _pairs,
+    "dataset of x": tf.data.Dataset.from_tensor_slices,
+    "generator of batches": lambda x: (x[i : i + 2] for i in range(0, len(x), 2)),
+    "generator of (x, y)": lambda x: ((row, 0) for row in x),
+    "function of TFLite's kind": lambda x: lambda: ([row[None]] for row in x),
+    "generator of dicts": lambda x: ({"x": row} for row in x),
+}
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_every_kind_of_stream_gives_the_same_examples(kind):
+    x = np.arange(21).reshape(7, 3).astype("float32")
+    np.testing.assert_array_equal(read_examples(STREAMS[kind](x), INPUT)["x"], x)
+
+
+def test_a_stream_of_a_wrong_shape_is_named():
+    with pytest.raises(ValueError, match=r"shape=\(4, 5\)"):
+        read_examples(iter([np.ones((4, 5))]), INPUT)
 
 
 def test_an_index_input_takes_whole_numbers_only():
