@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tflite_export.input_order import in_model_order
 from tflite_export.quiet import quiet
 from tflite_export.ranges import quantize_with_floors
 from tflite_export.representative import batches
@@ -55,7 +56,7 @@ def convert(
                     converter.representative_dataset = lambda: batches(examples, size)
             if floor_ranges:
                 quantize_with_floors(converter)
-            return bytes(converter.convert())
+            return in_model_order(converter.convert(), graph.inputs)
         # The converter has no public error class of its own.
         except Exception as error:
             raise ValueError(_failure_text(error)) from error

@@ -48,9 +48,8 @@ def convert_safely(
     with tempfile.TemporaryDirectory() as folder:
         task = {
             "graph": {
-                "folder": graph.folder,
+                **dataclasses.asdict(graph),
                 "ops": sorted(graph.ops),
-                "output_dtypes": graph.output_dtypes,
             },
             "settings": dataclasses.asdict(settings),
             "floor_ranges": floor_ranges,
@@ -95,9 +94,10 @@ def read_task(folder: str) -> dict:
     if os.path.exists(data):
         with np.load(data, allow_pickle=False) as arrays:
             examples = dict(arrays)
-    task["graph"]["ops"] = frozenset(task["graph"]["ops"])
+    graph = task["graph"]
+    graph |= {"inputs": tuple(graph["inputs"]), "ops": frozenset(graph["ops"])}
     return {
-        "graph": TracedGraph(**task["graph"]),
+        "graph": TracedGraph(**graph),
         "settings": Settings(**task["settings"]),
         "examples": examples,
         "floor_ranges": task["floor_ranges"],

@@ -9,9 +9,10 @@ from tflite_export.keras_call import call_flat, flat_inputs
 
 @dataclass(frozen=True)
 class TracedGraph:
-    """The folder of a SavedModel, the ops its graph uses, its outputs' types."""
+    """The folder of a SavedModel, its inputs in order, its ops and outputs' types."""
 
     folder: str
+    inputs: tuple[str, ...]
     ops: frozenset[str]
     output_dtypes: dict[str, str]
 
@@ -56,10 +57,10 @@ def trace(model, batch_size: int | None, folder: str) -> TracedGraph:
         ],
     )
     archive.write_out(folder, verbose=False)
-    return _read(folder)
+    return _read(folder, tuple(tensor.name for tensor in flat_inputs(model)))
 
 
-def _read(folder: str) -> TracedGraph:
+def _read(folder: str, inputs: tuple[str, ...]) -> TracedGraph:
     import tensorflow as tf
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -71,6 +72,7 @@ def _read(folder: str) -> TracedGraph:
     signature = graph.signature_def["serving_default"]
     return TracedGraph(
         folder=folder,
+        inputs=inputs,
         ops=frozenset(_ops_within(graph.graph_def.node, functions)),
         output_dtypes={
             name: tf.dtypes.as_dtype(info.dtype).name
