@@ -15,9 +15,10 @@ Importing the package does not import TensorFlow; `export` does when it is calle
 
 from tflite_export.benchmark import Latency, benchmark
 from tflite_export.compare import Agreement, compare
-from tflite_export.convert import ExportResult, export
+from tflite_export.convert import export
 from tflite_export.inspect import OpRow, TensorRow, TFLiteProfile, inspect
 from tflite_export.predict import predict
+from tflite_export.result import ExportResult
 
 __all__ = [
     "Agreement",

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import tflite_export
-from tflite_export import convert
+from tflite_export import working_file
 
 
 def _folder(path):
@@ -193,7 +193,7 @@ def test_datasets_give_the_file_that_the_array_gives(model, int8_file, x, tmp_pa
 def test_a_failed_load_check_keeps_the_old_file(model, x, tmp_path, monkeypatch):
     path = tmp_path / "m.tflite"
     path.write_bytes(b"old")
-    monkeypatch.setattr(convert, "load_failure", lambda path: "died with signal 6")
+    monkeypatch.setattr(working_file, "load_failure", lambda path: "died with signal 6")
     with pytest.raises(ValueError, match="died with signal 6"):
         tflite_export.export(model, path, representative_data=x)
     assert path.read_bytes() == b"old"
