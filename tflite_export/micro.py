@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tflite_export.inspect import inspect
-from tflite_export.predict import _checked, quantise
+from tflite_export.predict import checked_inputs, quantise
 from tflite_export.runtime import LoadedFile, load
 
 _SECONDS = 1800
@@ -91,7 +91,7 @@ def verify_micro(path, x, arena_bytes: int | None = None) -> MicroCheck:
         )
     loaded = load(path)
     _check_fixed(loaded)
-    arrays = _checked(loaded, x)
+    arrays = checked_inputs(loaded, x)
     examples = len(next(iter(arrays.values())))
     runs = [_runs(arrays[name], detail) for name, detail in loaded.inputs.items()]
     found = _run_both(path, runs, arena_bytes)
@@ -172,11 +172,12 @@ def _failure_text(path, child: subprocess.CompletedProcess) -> str:
     missing = _MISSING_OP.search(said)
     if missing:
         op = missing[1]
-        tensors = [row.tensor for row in inspect(path).ops if row.name == op]
+        rows = [row for row in inspect(path).ops if row.name == op]
+        places = ", ".join(dict.fromkeys(row.layer or row.tensor for row in rows))
         return (
             f"tflite-micro does not have the op {op}. Replace the layers that it comes "
-            "from, or write a kernel for it on your device. Received: the op's outputs "
-            f"are {', '.join(tensors)} in path={path}"
+            "from, or write a kernel for it on your device. Received: path="
+            f"{path} with {op} in {places}"
         )
     stages = child.stdout.decode(errors="replace").split("\n")[:-1]
     runtime = stages[-1] if stages else "tflite-micro"

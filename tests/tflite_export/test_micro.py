@@ -177,12 +177,12 @@ def test_several_inputs_and_outputs_are_taken(tmp_path):
     assert verify_micro(path, [data["zeta"], data["alpha"]]) == check
 
 
-def test_an_op_that_tflite_micro_lacks_is_named(tmp_path):
-    image = keras.Input((8,))
-    model = keras.Model(image, keras.ops.sign(keras.ops.relu(image)))
+def test_an_op_that_tflite_micro_lacks_is_named_with_its_layer(tmp_path):
+    layers = [keras.layers.Activation("gelu", name="bend"), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.Input((8,)), *layers])
     path = tmp_path / "m.tflite"
     tflite_export.export(model, path, quantization="none")
-    with pytest.raises(ValueError, match="does not have the op SIGN"):
+    with pytest.raises(ValueError, match=r"does not have the op GELU.*GELU in bend$"):
         verify_micro(path, np.ones((1, 8)))
 
 
