@@ -3,10 +3,10 @@
     python benchmarks/mediapipe_accepts.py --env_dir=runs/mediapipe
 
 Trains a small grey CNN on Fashion-MNIST for some seconds, gives it a colour input,
-exports it in several ways and lets MediaPipe classify real test pictures with each file,
-in an environment of its own that `pip install mediapipe` fills. Prints what it accepts,
-both accuracies, and how often MediaPipe and `tflite_export.predict` name the same class.
-Exits with 1 if MediaPipe refuses one of the first four files or does not name classes.
+exports it in several ways and lets MediaPipe classify real test pictures with each, in
+an environment of its own that `pip install mediapipe` fills. Prints what is accepted,
+both accuracies, and how often MediaPipe and `tflite_export.predict` name the same
+class. Exits with 1 if MediaPipe refuses one of the first four files or its labels.
 
 On Debian, MediaPipe needs `apt-get install libgl1 libegl1 libgles2`.
 """
