@@ -1,4 +1,4 @@
-"""Load a `.tflite` file and run it once: `python check_file.py FILE KERNELS`.
+"""Load a `.tflite` file and run it once: `python check_file.py FILE RESOLVER`.
 
 Run in a child process, because a file that the kernels cannot take may end the
 process that loads it. Imports LiteRT and NumPy only, so it starts fast.
@@ -9,20 +9,15 @@ import sys
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-RESOLVERS = {
-    "xnnpack": OpResolverType.BUILTIN,
-    "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    "reference": OpResolverType.BUILTIN_REF,
-}
 
-
-def run_once(path: str, kernels: str) -> None:
+def run_once(path: str, resolver: str) -> None:
     """Run the file on zeros, then on random numbers (indices stay zero).
 
-    Where the batch is left open, that is done for batches of 1 and 2.
+    `resolver` names one of LiteRT's `OpResolverType`, which brings the kernels. Where
+    the batch is left open, that is done for batches of 1 and 2.
     """
     interpreter = Interpreter(
-        model_path=path, experimental_op_resolver_type=RESOLVERS[kernels]
+        model_path=path, experimental_op_resolver_type=OpResolverType[resolver]
     )
     open_batch = any(map(has_open_batch, interpreter.get_input_details()))
     for batch in (1, 2) if open_batch else (None,):

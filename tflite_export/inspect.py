@@ -28,6 +28,7 @@ from tflite_export.tflite_profile import (
 _FLOAT = frozenset({"float16", "bfloat16", "float32", "float64"})
 # The part of a fused op's name that stands for its matrix product.
 _PRODUCT = re.compile(r"/(convolution|depthwise|MatMul)\d*$")
+_NUMBERED = re.compile(r"_\d+$")
 
 
 def inspect(path) -> TFLiteProfile:
@@ -172,12 +173,12 @@ def layer_name(tensor: str) -> str:
     """The Keras layer that an output's tensor name tells of, "" if it tells of none.
 
     The name is a path of scopes for each op that was fused into one. Exported files
-    hold the second trace of a model, where Keras adds `_1` to the name of each layer.
+    hold the second trace of a model, where Keras puts a number after each layer's name.
     """
     parts = tensor.split(";")
     part = next(filter(_PRODUCT.search, parts), parts[0])
     scopes = part.split("/")[:-1]
-    traced = [scope for scope in scopes if scope.endswith("_1")]
-    if traced and traced[0] == scopes[0]:
-        return traced[-1].removesuffix("_1")
+    numbered = [scope for scope in scopes if _NUMBERED.search(scope)]
+    if numbered and numbered[0] == scopes[0]:
+        return _NUMBERED.sub("", numbered[-1])
     return scopes[-1] if scopes else ""

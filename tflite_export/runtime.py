@@ -7,12 +7,16 @@ import sys
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from tflite_export.check_file import RESOLVERS
 from tflite_export.flatbuffer import bad_file, named_ends, parse, read_bytes
 from tflite_export.quiet import quiet_stderr
 
+KERNELS = {
+    "xnnpack": OpResolverType.BUILTIN,
+    "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    "reference": OpResolverType.BUILTIN_REF,
+}
 _CHECK_SECONDS = 600
 _SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "check_file.py")
 _announced: list[str] = []
@@ -49,7 +53,7 @@ def load(path, *, threads: int = 1, kernels: str = "xnnpack") -> LoadedFile:
     model = parse(content, path)
     failure = load_failure(path, kernels=kernels)
     if failure:
-        raise bad_file(path, f"LiteRT cannot run it ({failure})")
+        raise bad_file(path, f"LiteRT's {kernels} kernels cannot run it ({failure})")
     # From the bytes that were parsed: the file may change meanwhile.
     interpreter = new_interpreter(content, threads, kernels)
     inputs = {d["index"]: d for d in interpreter.get_input_details()}
@@ -69,7 +73,7 @@ def new_interpreter(content: bytes, threads: int, kernels: str) -> Interpreter:
         interpreter = Interpreter(
             model_content=content,
             num_threads=threads,
-            experimental_op_resolver_type=RESOLVERS[kernels],
+            experimental_op_resolver_type=KERNELS[kernels],
         )
         interpreter.allocate_tensors()
     if first:
@@ -79,9 +83,9 @@ def new_interpreter(content: bytes, threads: int, kernels: str) -> Interpreter:
 
 def check_kernels(kernels) -> None:
     """ValueError unless `kernels` names a set of kernels."""
-    if not isinstance(kernels, str) or kernels not in RESOLVERS:
+    if not isinstance(kernels, str) or kernels not in KERNELS:
         raise ValueError(
-            f"`kernels` must be one of {', '.join(map(repr, RESOLVERS))}. "
+            f"`kernels` must be one of {', '.join(map(repr, KERNELS))}. "
             f"Received: kernels={kernels!r}"
         )
 
@@ -98,7 +102,7 @@ def load_failure(path, *, kernels: str = "xnnpack") -> str:
 
 @lru_cache(maxsize=256)
 def _load_failure(path: str, mtime: int, size: int, kernels: str) -> str:
-    return run_child(_SCRIPT, path, kernels)[1]
+    return run_child(_SCRIPT, path, KERNELS[kernels].name)[1]
 
 
 def run_child(script: str, *arguments: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ class OpRow:
     """One op: `macs` counts the whole batch, `weight_bytes` all its constants.
 
     `tensor` is the name of the op's first output and `layer` the Keras layer which
-    that name tells of, "" if it tells of none. `is_float` is True when the op reads or
+    that name seems to tell of, "" if none. `is_float` is True when the op reads or
     writes a float tensor, a QUANTIZE of a graph input and a DEQUANTIZE to a graph
     output excepted. Scales are those of quantised tensors: `input_scales` one for each
     computed input, None where it is not quantised; `output_scale` and
@@ -143,8 +143,9 @@ class TFLiteProfile:
 
 
 def _cells(row: OpRow) -> list[str]:
-    source, target = row.input_dtypes[:1], row.output_dtypes[:1]
-    dtypes = target if source == target else source + target
+    target = row.output_dtypes[:1]
+    changed = target and target[0] not in row.input_dtypes
+    dtypes = row.input_dtypes[:1] + target if changed else target
     return [
         row.name,
         ">".join(dtypes),
