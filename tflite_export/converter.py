@@ -105,6 +105,12 @@ _SET_UP: dict[str, Callable] = {
 def _failure_text(error: Exception) -> str:
     text = str(error)
     ops = sorted(set(re.findall(r"'tf\.(\w+)' op", text)))
+    if "mismatched quantized axes" in text:
+        return (
+            "the kernel of a matrix product has a per-channel fake-quant op, which the "
+            "converter takes for convolutions only. Round the kernel with plain ops "
+            "(x / scale, round, * scale), or fake-quantise it per tensor."
+        )
     if any(op.startswith("TensorList") for op in ops):
         return (
             "a loop in it, such as a recurrent layer's, has a size that is not fixed. "

@@ -169,6 +169,23 @@ def test_a_fake_quant_graph_becomes_int8_or_float(
         )
 
 
+class PerChannelDense(keras.layers.Layer):
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 3))
+
+    def call(self, x):
+        most = tf.reduce_max(tf.abs(self.kernel), 0)
+        return x @ tf.quantization.fake_quant_with_min_max_vars_per_channel(
+            self.kernel, -most, most, narrow_range=True
+        )
+
+
+def test_a_per_channel_fake_quant_op_on_a_dense_kernel_is_explained(tmp_path):
+    model = keras.Sequential([keras.Input((6,)), PerChannelDense(), FakeQuant(-3, 3)])
+    with pytest.raises(ValueError, match="Round the kernel with plain ops"):
+        tflite_export.export(model, tmp_path / "m.tflite")
+
+
 class Subclassed(keras.Model):
     """x -> Dense(x), or of a dict or list the sum of two, or of two arguments."""
 
