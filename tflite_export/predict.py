@@ -168,6 +168,3 @@ def dequantise(values: np.ndarray, detail: dict) -> np.ndarray:
     if not scale:
         return values
     return (values.astype(np.float32) - zero_point) * np.float32(scale)
-
-
-_checked = checked_inputs
