@@ -188,6 +188,7 @@ def test_a_tensor_name_tells_of_its_layer(tensor, layer):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The outputs of these layers are zero")
 def test_a_file_of_four_megabytes_is_read_in_half_a_second(tmp_path):
     model = keras.applications.MobileNetV2((96, 96, 3), weights=None)
     data = np.random.default_rng(0).normal(size=(5, 96, 96, 3))

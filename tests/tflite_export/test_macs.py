@@ -52,7 +52,9 @@ def _keras_macs(model):
     total = 0
     for layer in model.layers:
         kernels = []
-        if isinstance(layer, keras.layers.SeparableConv2D):
+        if isinstance(layer, keras.Model):
+            total += _keras_macs(layer)
+        elif isinstance(layer, keras.layers.SeparableConv2D):
             kernels = [layer.depthwise_kernel, layer.pointwise_kernel]
         elif hasattr(layer, "kernel"):
             # (h, w, in / groups, out), (h, w, in, multiplier) or (in, out).
