@@ -123,7 +123,8 @@ class TFLiteProfile:
         rows = [_cells(row) for row in self.ops]
         align = ["left"] * 3 + ["right"] * 3
         plain = {"disable_numparse": True}
-        width = len(tabulate(rows, header, **plain).partition("\n")[0])
+        # The second line of the table rules off its full width.
+        width = len(tabulate(rows, header, **plain).splitlines()[1])
         room = max(_WIDTH - width, 12)
         for cells, row in zip(rows, self.ops, strict=True):
             cells.append(_shortened(row.layer, room))
