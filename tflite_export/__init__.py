@@ -16,7 +16,7 @@ Importing the package does not import TensorFlow; `export` does when it is calle
 """
 
 from tflite_export.agreement import Agreement, Agreements
-from tflite_export.benchmark import Latency, benchmark
+from tflite_export.benchmark import Latency, OpTime, benchmark
 from tflite_export.c_array import to_c_array
 from tflite_export.compare import compare
 from tflite_export.convert import export
@@ -26,7 +26,7 @@ from tflite_export.metadata import ImageMetadata, add_metadata, read_metadata
 from tflite_export.micro import MicroCheck, verify_micro
 from tflite_export.predict import predict
 from tflite_export.result import ExportResult
-from tflite_export.tflite_profile import OpRow, TensorRow, TFLiteProfile
+from tflite_export.tflite_profile import OpRow, Signature, TensorRow, TFLiteProfile
 
 __all__ = [
     "Agreement",
@@ -36,6 +36,8 @@ __all__ = [
     "Latency",
     "MicroCheck",
     "OpRow",
+    "OpTime",
+    "Signature",
     "TFLiteProfile",
     "TensorRow",
     "add_metadata",

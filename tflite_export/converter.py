@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 
 from tflite_export.input_order import in_model_order
+from tflite_export.quantizer import UNSTEADY, take_apart
 from tflite_export.quiet import quiet
-from tflite_export.ranges import quantize_with_floors
 from tflite_export.representative import batches
 from tflite_export.saved_model import TracedGraph
 from tflite_export.settings import Settings
@@ -54,8 +54,9 @@ def convert(
                 else:
                     size = settings.batch_size or 1
                     converter.representative_dataset = lambda: batches(examples, size)
-            if floor_ranges:
-                quantize_with_floors(converter)
+            unsteady = settings.quantization == "int8" and bool(UNSTEADY & graph.ops)
+            if not graph.has_ranges and (floor_ranges or unsteady):
+                take_apart(converter, floor_ranges=floor_ranges, unsteady=unsteady)
             return in_model_order(converter.convert(), graph.inputs)
         # The converter has no public error class of its own.
         except Exception as error:

@@ -4,8 +4,12 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
+
+# Two threads that swap the file descriptor at once would leave it on the null device.
+_LOCK = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -26,7 +30,7 @@ def quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
     """Nothing on file descriptor 2, to which C++ code writes."""
-    with contextlib.ExitStack() as stack:
+    with _LOCK, contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError, AttributeError, ValueError):
             sys.stderr.flush()
         # Without an open standard error there is nothing to silence.

@@ -19,6 +19,8 @@ _STEPS = 255
 _DEAD_WIDTH = 2.1e-6
 # XNNPACK adds two tensors whose scales are at most a factor of 1024 apart.
 _ADD_SPAN = 512
+# The reference kernel of SOFTMAX takes input scales over 2^-26.
+_SOFTMAX_WIDTH = _STEPS * 2.0**-25
 
 
 def dead_tensors(content: bytes) -> list[str]:
@@ -43,28 +45,6 @@ def _is_dead(tensor) -> bool:
     return len(found.scale) == 1 and found.scale[0] * _STEPS < _DEAD_WIDTH
 
 
-def quantize_with_floors(converter) -> None:
-    """Let a `TFLiteConverter` widen too narrow ranges between its two int8 passes.
-
-    The one place that reaches into the converter (checked on TensorFlow 2.21): its
-    `_quantize` calibrates and quantises in one go, here it stops in between.
-    """
-    from tensorflow.lite.python.convert import mlir_quantize
-
-    calibrate = converter._quantize
-
-    def quantize(result, input_type, output_type, *rest):
-        converter._experimental_calibrate_only = True
-        calibrated = calibrate(result, input_type, output_type, *rest)
-        return mlir_quantize(
-            with_floors(calibrated),
-            input_data_type=input_type,
-            output_data_type=output_type,
-        )
-
-    converter._quantize = quantize
-
-
 def with_floors(calibrated: bytes) -> bytes:
     """The calibrated float model with every activation range at least at its floor."""
     from ai_edge_litert.tools import flatbuffer_utils
@@ -74,10 +54,13 @@ def with_floors(calibrated: bytes) -> bytes:
     for operator in graph.operators:
         _raise_outputs(model, graph, operator)
     for operator in reversed(graph.operators):
-        if op_name(model, operator) in ("ADD", "SUB"):
-            widest = max(map(_width, _tensors(graph, operator.outputs)))
-            for tensor in _tensors(graph, operator.inputs):
-                _raise_to(tensor, widest / _ADD_SPAN)
+        name, least = op_name(model, operator), 0.0
+        if name in ("ADD", "SUB"):
+            least = max(map(_width, _tensors(graph, operator.outputs))) / _ADD_SPAN
+        elif name == "SOFTMAX":
+            least = _SOFTMAX_WIDTH
+        for tensor in _tensors(graph, operator.inputs):
+            _raise_to(tensor, least)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 

@@ -35,11 +35,13 @@ def write_working_file(
                 "x_train[:300]. Received: None"
             )
         dead: tuple[str, ...] = ()
-        for floor_ranges in (False, True) if calibrated else (False,):
+        # The ranges of int16 activations cannot be reached.
+        widens = calibrated and settings.quantization == "int8"
+        for floor_ranges in (False, True) if widens else (False,):
             content = _converted(model, graph, settings, examples, floor_ranges)
             if not floor_ranges:
                 dead = tuple(dict.fromkeys(layer_names(model, dead_tensors(content))))
-                if dead and calibrated:
+                if dead and widens:
                     continue
             if metadata is not None:
                 content = with_metadata(content, metadata)

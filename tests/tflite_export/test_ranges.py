@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import tflite_export
-from tflite_export import ranges
+from tflite_export import quantizer, ranges
 from tflite_export.flatbuffer import parse
 
 DEAD = keras.initializers.Constant(-100)
@@ -95,13 +95,24 @@ def test_a_dead_activation_is_found_and_the_file_works(name, x, tmp_path):
 
 def test_without_wider_ranges_the_kernels_refuse_such_a_file(x, tmp_path, monkeypatch):
     model = keras.Sequential([keras.Input((8, 8, 3)), _killed(), _conv()])
-    monkeypatch.setattr(ranges, "with_floors", lambda calibrated: bytes(calibrated))
+    monkeypatch.setattr(quantizer, "with_floors", lambda calibrated: bytes(calibrated))
     path = tmp_path / "m.tflite"
     path.write_bytes(b"old")
     with pytest.raises(ValueError, match=r"zero on all.*killed"):
         tflite_export.export(model, path, representative_data=x)
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["m.tflite"]
+
+
+@pytest.mark.parametrize("kernels", ["xnnpack", "builtin", "reference"])
+def test_a_dead_softmax_input_works_with_every_kernel(kernels, x, tmp_path):
+    stack = [layers.Flatten(), layers.Dense(3, use_bias=False, activation="softmax")]
+    model = keras.Sequential([keras.Input((8, 8, 3)), _killed(), *stack])
+    path = tmp_path / "m.tflite"
+    with pytest.warns(UserWarning, match="killed"):
+        tflite_export.export(model, path, representative_data=x)
+    found = tflite_export.predict(path, x, kernels=kernels)
+    np.testing.assert_allclose(found, 1 / 3, atol=1 / 256)
 
 
 def test_an_activation_that_wakes_up_later_is_clipped_and_finite(x, tmp_path):

@@ -1,0 +1,55 @@
+"""The converter's calibration and its int8 pass, taken apart.
+
+This is the one place that reaches into `TFLiteConverter` (checked on TensorFlow 2.21).
+"""
+
+from tflite_export.flatbuffer import dtype_name, listed, parse
+from tflite_export.ranges import with_floors
+
+# Ops of a traced graph for which the int8 pass does not always come out the same: how
+# it shares the scales of their outputs depends on addresses in memory.
+UNSTEADY = frozenset({"Split", "SplitV"})
+_TRIES = 16
+
+
+def take_apart(converter, *, floor_ranges: bool, unsteady: bool) -> None:
+    """Change what a `TFLiteConverter` does between calibration and int8 pass.
+
+    Args:
+        converter: Set up for int8 with representative data.
+        floor_ranges: Widen activation ranges that are too narrow for the kernels.
+        unsteady: Make the int8 pass often and take the best result, always the same.
+    """
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    calibrate = converter._quantize
+
+    def quantize(result, input_type, output_type, *rest):
+        converter._experimental_calibrate_only = True
+        calibrated = calibrate(result, input_type, output_type, *rest)
+        if floor_ranges:
+            calibrated = with_floors(calibrated)
+        tries = {
+            bytes(
+                mlir_quantize(
+                    calibrated,
+                    input_data_type=input_type,
+                    output_data_type=output_type,
+                )
+            )
+            for _ in range(_TRIES if unsteady else 1)
+        }
+        return min(tries, key=lambda content: (_float_ops(content), content))
+
+    converter._quantize = quantize
+
+
+def _float_ops(content: bytes) -> int:
+    """How many tensors are computed in float."""
+    model = parse(content, "the new file")
+    return sum(
+        dtype_name(graph.tensors[index]) == "float32"
+        for graph in model.subgraphs
+        for operator in graph.operators or []
+        for index in listed(operator.outputs)
+    )
