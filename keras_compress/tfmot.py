@@ -4,8 +4,9 @@ The only file that imports tensorflow_model_optimization and tf_keras, and it do
 inside the functions that need them.
 """
 
-import itertools
+import copy
 import os
+import warnings
 from collections.abc import Mapping
 from types import ModuleType
 
@@ -42,7 +43,10 @@ def import_tfmot() -> ModuleType:
     try:
         # TensorFlow settles which Keras `tf.keras` is when it is first asked.
         _ = tf.keras.layers
-        import tensorflow_model_optimization as tfmot
+        with warnings.catch_warnings():
+            # It asks distutils for versions, which is deprecated.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import tensorflow_model_optimization as tfmot
     except ImportError as error:
         raise _not_installed(error) from error
     finally:
@@ -177,11 +181,14 @@ def _clustered(rebuild, wrapper) -> list[Step]:
         original = wrapper.original_clusterable_weights[name]
         algorithm = wrapper.clustering_algorithms[name]
         if wrapper.preserve_sparsity:
+            # As its call does: zeros stay, and the centroid next to zero becomes zero.
             original = original * wrapper.sparsity_masks[name]
+            algorithm = copy.copy(algorithm)
+            centroids = algorithm.cluster_centroids
+            zero = tf.one_hot(wrapper.zero_idx[name], centroids.shape[-1])
+            algorithm.cluster_centroids = centroids * (1 - zero)
         nearest = algorithm.get_pulling_indices(original)
         found = algorithm.get_clustered_weight(nearest, original)
-        if wrapper.preserve_sparsity:
-            found = tf.where(nearest == wrapper.zero_idx[name], 0.0, found)
         weights.insert(position, found.numpy())
     return [Step(rebuild.layer(wrapper.layer), weights)]
 
@@ -189,8 +196,7 @@ def _clustered(rebuild, wrapper) -> list[Step]:
 def _quantized(rebuild, wrapper) -> list[Step]:
     """The layer with rounded weights, its activation, and their ranges.
 
-    Checked on TFMOT 0.8.1, whose wrapper keeps its quantizers in these attributes and
-    lists its own variables, the first of which is `optimizer_step`, after the layer's.
+    Checked on TFMOT 0.8.1, whose wrapper keeps its quantizers in these attributes.
     """
     old = wrapper.layer
     rounded = {
@@ -198,10 +204,7 @@ def _quantized(rebuild, wrapper) -> list[Step]:
         for weight, quantizer, variables in wrapper._weight_vars
     }
     weights = [
-        rounded.get(id(weight), weight).numpy()
-        for weight in itertools.takewhile(
-            lambda weight: weight is not wrapper.optimizer_step, wrapper.weights
-        )
+        rounded.get(id(weight), weight).numpy() for weight in _own_weights(wrapper)
     ]
     name, steps = valid_name(old), []
     if not wrapper._quantize_activations:
@@ -212,6 +215,17 @@ def _quantized(rebuild, wrapper) -> list[Step]:
         [quantizer] = wrapper._output_quantizers
         steps.append(_range(quantizer, wrapper._output_quantizer_vars, name, "output"))
     return steps
+
+
+def _own_weights(wrapper) -> list[tf.Variable]:
+    """Those of the layer inside, without what its quantizers added."""
+    holders = [variables for *_, variables in wrapper._weight_vars]
+    holders += map(vars, wrapper._quantize_activations)
+    holders += [vars(wrapper).get("_output_quantizer_vars")]
+    added = {id(item) for item in tf.nest.flatten([holders, wrapper.optimizer_step])}
+    # A layer frozen after TFMOT wrapped it lists some of its weights twice.
+    distinct = {id(weight): weight for weight in wrapper.weights}
+    return [weight for key, weight in distinct.items() if key not in added]
 
 
 def _activated(rebuild, old, weights, quantized) -> list[Step]:

@@ -1,6 +1,7 @@
 """Keras 2 and TFMOT models moved to Keras 3, and what the move leaves untouched."""
 
 import ast
+import importlib
 import os
 import pathlib
 import subprocess
@@ -16,12 +17,10 @@ import keras_compress
 import tflite_export
 from keras_compress.tfmot import FakeQuantize, from_tfmot, import_tfmot
 
-# TFMOT and tf_keras are not free of warnings on today's NumPy and TensorFlow.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning:tf_keras"),
-]
+# TFMOT is not free of warnings on today's NumPy and TensorFlow.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 layers = tf_keras.layers
+INTERNAL = "tensorflow_model_optimization.python.core"
 
 
 @pytest.fixture
@@ -84,6 +83,20 @@ def test_the_import_leaves_tf_keras_and_the_environment_alone(first):
     )
     process = run_python(code)
     assert process.stdout.strip() == "None True True", process.stderr
+
+
+def test_a_model_made_after_a_plain_import_of_tfmot_moves_too():
+    code = (
+        "import tensorflow_model_optimization as tfmot, tensorflow as tf\n"
+        "layers = tf.keras.layers\n"
+        "old = tf.keras.Sequential([layers.Dense(2, input_shape=(3,))])\n"
+        "from keras_compress.tfmot import from_tfmot\n"
+        "new = from_tfmot(tfmot.quantization.keras.quantize_model(old))\n"
+        "import keras\n"
+        "print(tf.keras.__name__, isinstance(new, keras.Sequential))"
+    )
+    process = run_python(code)
+    assert process.stdout.strip() == "tf_keras.api._v2.keras True", process.stderr
 
 
 def test_a_user_who_chose_keras_2_keeps_it():
@@ -166,15 +179,22 @@ def test_a_pruned_model_is_masked_whatever_its_weights_are(tfmot, rng):
     assert difference(old, new, images(rng, 6, 4)) <= 1e-5
 
 
-def test_a_clustered_model_keeps_its_centroids(tfmot, rng):
-    old = tfmot.clustering.keras.cluster_weights(
-        small_net(),
-        number_of_clusters=8,
-        cluster_centroids_init=tfmot.clustering.keras.CentroidInitialization.LINEAR,
+@pytest.mark.parametrize("preserve_sparsity", [False, True])
+def test_a_clustered_model_keeps_its_centroids(preserve_sparsity, tfmot, rng):
+    cluster = importlib.import_module(
+        f"{INTERNAL}.clustering.keras.experimental.cluster"
     )
+    dense = small_net()
+    if preserve_sparsity:
+        for weight in dense.trainable_weights:
+            weight.assign(weight * tf.cast(abs(weight) > 0.03, tf.float32))
+    init = tfmot.clustering.keras.CentroidInitialization.LINEAR
+    old = cluster.cluster_weights(dense, 8, init, preserve_sparsity=preserve_sparsity)
     new = from_tfmot(trained(old, rng))
+    kernel = new.get_layer("dense").get_weights()[0]
+    assert len(np.unique(kernel)) == 8
+    assert (np.mean(kernel == 0) > 0.3) == preserve_sparsity
     assert difference(old, new, images(rng, 16, 16, 3)) <= 1e-5
-    assert len(np.unique(new.get_layer("dense").kernel)) == 8
 
 
 def quantized(tfmot, rng, model):
@@ -195,6 +215,23 @@ def test_a_quantization_aware_model_rounds_and_clips_the_same(tfmot, rng):
     assert difference(old, new, images(rng, 16, 16, 3)) <= 1e-5
     for was, weight in zip(before, old.get_weights(), strict=True):
         np.testing.assert_array_equal(was, weight)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_four_bits_and_frozen_layers(frozen, tfmot, rng):
+    schemes = importlib.import_module(
+        f"{INTERNAL}.quantization.keras.experimental.default_n_bit"
+        ".default_n_bit_quantize_scheme"
+    )
+    annotated = tfmot.quantization.keras.quantize_annotate_model(small_net())
+    old = tfmot.quantization.keras.quantize_apply(
+        annotated, schemes.DefaultNBitQuantizeScheme(num_bits_weight=4)
+    )
+    trained(old, rng)
+    old.trainable = not frozen
+    new = from_tfmot(old)
+    assert len(np.unique(new.get_layer("dense").get_weights()[0])) <= 15
+    assert difference(old, new, images(rng, 16, 16, 3)) <= 1e-5
 
 
 def test_rounded_kernels_lie_on_the_grids_that_tfmot_stored(tfmot, rng):

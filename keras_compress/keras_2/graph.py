@@ -81,15 +81,19 @@ class Rebuild:
         return self.steps[id(old)]
 
     def _step(self, old) -> Step:
-        if hasattr(old, "layers"):
+        if _is_model(old):
             return Step(self.model(old))
         if is_function(old):
             return Step(convert_function(old, self.custom_objects))
         inner = getattr(old, "layer", None)
-        if hasattr(inner, "layers") and type(old).__name__ == "TimeDistributed":
-            call = keras.layers.TimeDistributed(self.model(inner), name=old.name)
-            return Step(call)
+        if _is_model(inner) and type(old).__name__ == "TimeDistributed":
+            name = valid_name(old)
+            return Step(keras.layers.TimeDistributed(self.model(inner), name=name))
         return Step(self.layer(old), old.get_weights())
+
+
+def _is_model(old) -> bool:
+    return hasattr(old, "layers") and hasattr(old, "outputs")
 
 
 def _input(tensor):
