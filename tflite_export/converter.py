@@ -54,8 +54,8 @@ def convert(
                 else:
                     size = settings.batch_size or 1
                     converter.representative_dataset = lambda: batches(examples, size)
-            unsteady = settings.quantization == "int8" and bool(UNSTEADY & graph.ops)
-            if not graph.has_ranges and (floor_ranges or unsteady):
+            if settings.quantization == "int8" and not graph.has_ranges:
+                unsteady = bool(UNSTEADY & graph.ops)
                 take_apart(converter, floor_ranges=floor_ranges, unsteady=unsteady)
             return in_model_order(converter.convert(), graph.inputs)
         # The converter has no public error class of its own.

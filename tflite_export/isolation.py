@@ -25,16 +25,17 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # keras.applications and of the topologies in the tests.
 _HARMLESS = frozenset(
     """
-    Abs AddV2 AssignVariableOp AvgPool BatchMatMulV2 BatchToSpaceND BiasAdd Cast
-    ConcatV2 Const Conv2D Conv2DBackpropInput DepthwiseConv2dNative
-    DisableCopyOnRead Elu Erf Erfc Exp ExpandDims FakeQuantWithMinMaxVars Identity
-    IdentityN LeakyRelu MatMul Max MaxPool Maximum Mean MergeV2Checkpoints Minimum
-    Mul Neg NoOp Pack Pad PartitionedCall Placeholder ReadVariableOp RealDiv Relu
-    Relu6 Reshape ResizeBilinear ResizeNearestNeighbor RestoreV2 Rsqrt SaveV2 Select
-    SelectV2 Shape ShardedFilename Sigmoid Slice Softmax SpaceToBatchND Split SplitV
-    Sqrt Square SquaredDifference Squeeze StatefulPartitionedCall
-    StaticRegexFullMatch StopGradient StridedSlice StringJoin Sub Sum Tanh Transpose
-    Unpack VarHandleOp VarIsInitializedOp
+    Abs AddV2 Any AssignVariableOp AvgPool BatchMatMulV2 BatchToSpaceND BiasAdd Cast
+    Ceil ConcatV2 Const Conv2D Conv2DBackpropInput Conv3D DepthwiseConv2dNative
+    DisableCopyOnRead Einsum Elu Erf Erfc Exp ExpandDims Expm1
+    FakeQuantWithMinMaxVars Floor GatherV2 Greater Identity IdentityN LeakyRelu Less
+    LogSoftmax MatMul Max MaxPool Maximum Mean MergeV2Checkpoints Min Minimum Mul
+    Neg NoOp NotEqual Pack Pad PartitionedCall Placeholder Pow ReadVariableOp
+    RealDiv Relu Relu6 Reshape ResizeBilinear ResizeNearestNeighbor RestoreV2 Round
+    Rsqrt SaveV2 Select SelectV2 Selu Shape ShardedFilename Sigmoid Slice Softmax
+    Softplus Softsign SpaceToBatchND Split SplitV Sqrt Square SquaredDifference
+    Squeeze StatefulPartitionedCall StaticRegexFullMatch StopGradient StridedSlice
+    StringJoin Sub Sum Tanh Tile Transpose Unpack VarHandleOp VarIsInitializedOp
     """.split()  # noqa: SIM905
 )
 

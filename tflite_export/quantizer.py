@@ -4,7 +4,7 @@ This is the one place that reaches into `TFLiteConverter` (checked on TensorFlow
 """
 
 from tflite_export.flatbuffer import dtype_name, listed, parse
-from tflite_export.ranges import with_floors
+from tflite_export.ranges import with_floors, with_same_scales
 
 # Ops of a traced graph for which the int8 pass does not always come out the same: how
 # it shares the scales of their outputs depends on addresses in memory.
@@ -13,7 +13,9 @@ _TRIES = 16
 
 
 def take_apart(converter, *, floor_ranges: bool, unsteady: bool) -> None:
-    """Change what a `TFLiteConverter` does between calibration and int8 pass.
+    """Let a `TFLiteConverter` mend ranges between calibration and int8 pass.
+
+    Ops that want one scale get the range of all their inputs.
 
     Args:
         converter: Set up for int8 with representative data.
@@ -27,6 +29,7 @@ def take_apart(converter, *, floor_ranges: bool, unsteady: bool) -> None:
     def quantize(result, input_type, output_type, *rest):
         converter._experimental_calibrate_only = True
         calibrated = calibrate(result, input_type, output_type, *rest)
+        calibrated = with_same_scales(calibrated)
         if floor_ranges:
             calibrated = with_floors(calibrated)
         tries = {

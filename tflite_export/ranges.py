@@ -45,6 +45,43 @@ def _is_dead(tensor) -> bool:
     return len(found.scale) == 1 and found.scale[0] * _STEPS < _DEAD_WIDTH
 
 
+def with_same_scales(calibrated: bytes) -> bytes:
+    """The calibrated model with ranges for ops whose kernels want one scale throughout.
+
+    Such an op (a pool, a concatenation, a slice ...) gets the range of all its inputs
+    for its outputs. Left to itself the converter may give the inputs the narrower range
+    of the output, and clips them without a word.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = parse(bytes(calibrated), "the calibrated model")
+    graph = model.subgraphs[0]
+    changed = False
+    for operator in graph.operators:
+        if op_name(model, operator) in _SAME_SCALE:
+            inputs = [t for t in _tensors(graph, operator.inputs) if _has_range(t)]
+            for tensor in _tensors(graph, operator.outputs):
+                changed |= _take_union(tensor, inputs)
+    if not changed:
+        return bytes(calibrated)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _take_union(tensor, inputs: list) -> bool:
+    """Give the tensor the union of the inputs' ranges; whether that changed it."""
+    if not inputs or not _has_range(tensor):
+        return False
+    found = tensor.quantization
+    old = (found.min[0], found.max[0])
+    found.min = np.array([min(t.quantization.min[0] for t in inputs)], np.float32)
+    found.max = np.array([max(t.quantization.max[0] for t in inputs)], np.float32)
+    return old != (found.min[0], found.max[0])
+
+
+def _has_range(tensor) -> bool:
+    return bool(np.isfinite(_width(tensor)))
+
+
 def with_floors(calibrated: bytes) -> bytes:
     """The calibrated float model with every activation range at least at its floor."""
     from ai_edge_litert.tools import flatbuffer_utils
@@ -117,6 +154,13 @@ def _product(first: int, second: int) -> Callable[..., float]:
     return rule
 
 
+_SAME_SCALE = frozenset(
+    """
+    AVERAGE_POOL_2D CONCATENATION GATHER MAXIMUM MAX_POOL_2D MINIMUM PACK PAD PADV2
+    REDUCE_MAX REDUCE_MIN RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR SLICE SPLIT
+    SPLIT_V SQUEEZE STRIDED_SLICE TILE TRANSPOSE UNPACK
+    """.split()  # noqa: SIM905
+)
 _FLOORS: dict[str, Callable[..., float]] = {
     "CONV_2D": _product(0, 1),
     "DEPTHWISE_CONV_2D": _product(0, 1),

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -123,7 +124,9 @@ def run_child(script: str, *arguments: str) -> tuple[str, str]:
     if child.returncode == 0:
         return printed, ""
     lines = child.stderr.decode(errors="replace").strip().splitlines()
-    last = lines[-1] if lines else "no message"
+    # LiteRT's messages may span lines; they begin with the name of the exception.
+    starts = [i for i, line in enumerate(lines) if re.match(r"\w+Error: ", line)]
+    message = " ".join(lines[starts[-1] if starts else -1 :]) or "no message"
     if child.returncode < 0:
-        last = f"the process died with signal {-child.returncode}: {last}"
-    return printed, last
+        message = f"the process died with signal {-child.returncode}: {message}"
+    return printed, message

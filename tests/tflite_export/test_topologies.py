@@ -103,11 +103,6 @@ def test_what_int8_lacks_is_refused_by_op_and_layer(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    raises=AssertionError,
-    strict=True,
-    reason="the converter clips what is pooled to the range of the concatenation",
-)
 def test_values_before_a_pool_and_a_concatenation_are_not_clipped(tmp_path):
     case = export(POOLS, tmp_path / "m.tflite")
     step = case.result.agreement.output_step
