@@ -1,0 +1,1 @@
+"""Quantization-aware training: layer wrappers, ranges, and the way back."""

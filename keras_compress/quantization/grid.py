@@ -1,0 +1,39 @@
+"""The grid that int8 weights lie on: symmetric, one scale per output channel."""
+
+import keras
+import tensorflow as tf
+
+
+def weight_scale(weights, axes: tuple[int, ...], bits: int = 8):
+    """max|w| / (2^(bits-1) - 1) over `axes`, 1 where all weights are zero.
+
+    Args:
+        weights: Float tensor.
+        axes: The axes that share a scale: all but the output channels.
+        bits: Width of the integers, 2 to 8.
+
+    Returns:
+        A tensor of the rank of `weights`, of size 1 along `axes`.
+    """
+    largest = keras.ops.max(keras.ops.abs(weights), axis=axes, keepdims=True)
+    scale = largest / (2 ** (bits - 1) - 1)
+    return keras.ops.where(largest > 0, scale, 1.0)
+
+
+def on_grid(weights, axes: tuple[int, ...], bits: int = 8):
+    """The weights rounded to the grid of `weight_scale`, half to even.
+
+    The rounded weights have the same scale, so rounding them again changes nothing.
+    """
+    scale = weight_scale(weights, axes, bits)
+    return keras.ops.round(weights / scale) * scale
+
+
+def straight_through(weights, axes: tuple[int, ...], bits: int = 8):
+    """`on_grid` forwards, the identity backwards (Bengio et al. 2013, 1308.3432)."""
+
+    @tf.custom_gradient
+    def rounded(values):
+        return on_grid(values, axes, bits), lambda upstream: upstream
+
+    return rounded(tf.convert_to_tensor(weights))

@@ -1,0 +1,165 @@
+"""Decide for each step of a graph what takes its place, before anything is built."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from keras_compress.graph import Graph, Ref, Step
+from keras_compress.quantization.ranges import Rule, rule_of
+
+_FUSES_RELU = ("linear", "affine", "add")
+
+
+@dataclass
+class Range:
+    """The range of one tensor.
+
+    Tensors whose `group` is the same have one range together, each with a `site` of
+    its own in it. `source` is the tensor before the activation function, if there is
+    one; `fixed` the (minimum, maximum) of a range that is not learned.
+    """
+
+    group: Ref
+    site: int = 0
+    source: Ref | None = None
+    fixed: tuple[float, float] | None = None
+
+
+@dataclass
+class Plan:
+    """The rule of each step, in order, and the range of each tensor that gets one."""
+
+    rules: list[Rule] = field(default_factory=list)
+    ranges: dict[Ref, Range] = field(default_factory=dict)
+
+    def sites(self, group: Ref) -> int:
+        """How many tensors have this range together."""
+        return sum(found.group == group for found in self.ranges.values())
+
+
+def plan(graph: Graph, included: Callable) -> Plan:
+    """Plan the quantisation of a graph whose layers were split.
+
+    Args:
+        graph: The graph.
+        included: Takes a layer with a kernel and says whether it is quantised.
+    """
+    planner = _Planner(graph, included)
+    for ref in graph.inputs:
+        planner.give_range(ref)
+    for step in graph.steps:
+        planner.take(step)
+    return planner.finished()
+
+
+class _Planner:
+    """Walks the steps in order; `scale` knows whose range each tensor is on."""
+
+    def __init__(self, graph: Graph, included: Callable) -> None:
+        self._graph = graph
+        self._included = included
+        self._consumers = graph.consumers()
+        self._outputs = set(graph.flat_outputs)
+        self._plan = Plan()
+        self._joined: dict[int, Rule] = {}
+        self._scale: dict[Ref, Ref] = {}
+        self._merged: dict[Ref, Ref] = {}
+
+    def take(self, step: Step) -> None:
+        rule = self._joined.get(id(step)) or rule_of(step)
+        if rule.treatment == "linear" and not self._included(step.operation):
+            rule = Rule("float", "left out by `layers`")
+        self._plan.rules.append(rule)
+        if rule.treatment in ("same", "rounded"):
+            self._pass_scale(step, rounded=rule.treatment == "rounded")
+        elif rule.treatment == "shared":
+            self._share(step)
+        elif rule.treatment == "fixed":
+            for ref in step.outputs:
+                # The model's own outputs keep their gradient everywhere.
+                if ref not in self._outputs:
+                    self.give_range(ref, fixed=rule.range)
+        elif rule.treatment != "joined":
+            self._new_range(step, rule)
+
+    def give_range(self, ref: Ref, **details) -> None:
+        """A range of its own for a float tensor."""
+        if "float" in self._graph.tensors[ref].dtype:
+            self._plan.ranges[ref] = Range(ref, **details)
+            self._scale[ref] = ref
+
+    def _new_range(self, step: Step, rule: Rule) -> None:
+        """A range after the step and those that the kernels compute along with it."""
+        last, source = step, None
+        if rule.treatment == "relu":
+            [source] = step.inputs
+        follower = self._only_consumer(step)
+        if rule.treatment == "linear" and _is_batch_norm(follower):
+            last = self._join(follower)
+            follower = self._only_consumer(last)
+        if rule.treatment in _FUSES_RELU and _treatment(follower) == "relu":
+            [source] = last.outputs
+            last = self._join(follower)
+        for ref in last.outputs:
+            self.give_range(ref, source=source)
+
+    def _join(self, step: Step) -> Step:
+        self._joined[id(step)] = Rule("joined")
+        return step
+
+    def _pass_scale(self, step: Step, rounded: bool) -> None:
+        known = [self._scale[ref] for ref in step.inputs if ref in self._scale]
+        for ref in step.outputs:
+            if not known:
+                continue
+            if rounded and self._plan.ranges[known[0]].fixed is None:
+                self.give_range(ref)
+                self._merge(ref, known[0])
+            else:
+                self._scale[ref] = known[0]
+
+    def _share(self, step: Step) -> None:
+        """One range for the step's inputs, back to where they got theirs."""
+        roots = []
+        for ref in step.inputs:
+            root = self._scale.get(ref)
+            if root is None or self._plan.ranges[root].fixed is not None:
+                self.give_range(ref)
+                root = ref
+            roots.append(root)
+        for root in roots[1:]:
+            self._merge(root, roots[0])
+        for ref in step.outputs:
+            self._scale[ref] = roots[0]
+
+    def _merge(self, root: Ref, other: Ref) -> None:
+        root, other = self._find(root), self._find(other)
+        if root != other:
+            self._merged[root] = other
+
+    def _find(self, root: Ref) -> Ref:
+        while root in self._merged:
+            root = self._merged[root]
+        return root
+
+    def finished(self) -> Plan:
+        """The plan, with groups and sites filled in."""
+        sites: dict[Ref, int] = {}
+        for ref, found in self._plan.ranges.items():
+            found.group = self._find(ref)
+            found.site = sites.get(found.group, 0)
+            sites[found.group] = found.site + 1
+        return self._plan
+
+    def _only_consumer(self, step: Step) -> Step | None:
+        """The one step that reads what this one makes, None if more is done with it."""
+        found = [reader for ref in step.outputs for reader in self._consumers[ref]]
+        alone = len(found) == 1 and not self._outputs.intersection(step.outputs)
+        return found[0] if alone else None
+
+
+def _treatment(step: Step | None) -> str:
+    return "" if step is None else rule_of(step).treatment
+
+
+def _is_batch_norm(step: Step | None) -> bool:
+    return _treatment(step) == "affine" and step.kind == "BatchNormalization"

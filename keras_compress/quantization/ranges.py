@@ -1,0 +1,153 @@
+"""What happens to the range of an op's output, in one table keyed by op."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+
+from keras_compress.graph import Step
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How an op is quantised.
+
+    `treatment` is one of
+    - "linear": its kernel goes to the int8 grid; its output gets a range, after a
+      BatchNormalization and a ReLU that follow it alone;
+    - "affine": computed as a depthwise convolution unless a linear op before takes it;
+    - "relu": joins the op before, or else gets a range;
+    - "add": its output gets a range, after a ReLU that follows it alone;
+    - "new": its output gets a range;
+    - "shared": its inputs and its output have one range together;
+    - "same": its output keeps its input's range and values;
+    - "rounded": its output is rounded to its input's range;
+    - "fixed": the int8 kernels fix its output's `range`;
+    - "float": LiteRT computes it in float, for the `reason`.
+    """
+
+    treatment: str
+    reason: str = ""
+    range: tuple[float, float] | None = None
+
+
+LINEAR, AFFINE, RELU = Rule("linear"), Rule("affine"), Rule("relu")
+ADD, NEW, SAME, SHARED = Rule("add"), Rule("new"), Rule("same"), Rule("shared")
+ROUNDED = Rule("rounded")
+PROBABILITY = Rule("fixed", range=(0.0, 255 / 256))
+TANH = Rule("fixed", range=(-1.0, 127 / 128))
+
+
+def rule_of(step: Step) -> Rule:
+    """The rule of the step's operation; "float" for one that no table knows."""
+    found = _RULES.get(step.kind)
+    if found is None:
+        return Rule("float", f"no rule for {step.kind}")
+    return found if isinstance(found, Rule) else found(step.operation)
+
+
+def _float(reason: str) -> Rule:
+    return Rule("float", reason)
+
+
+def _activation(operation) -> Rule:
+    name = keras.activations.serialize(operation.activation)
+    found = _FUNCTIONS.get(name if isinstance(name, str) else "")
+    return found or _float(f"no int8 form of activation {name!r}")
+
+
+def _relu(layer) -> Rule:
+    plain = not layer.negative_slope and not layer.threshold
+    return RELU if plain and layer.max_value in (None, 6) else NEW
+
+
+def _last_axis(rule: Rule) -> Callable[..., Rule]:
+    def check(layer) -> Rule:
+        axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+        rank = len(layer.input.shape)
+        if [axis % rank for axis in axes] == [rank - 1]:
+            return rule
+        return _float(f"its axis is {layer.axis}, not the last")
+
+    return check
+
+
+def _channels_last(rule: Rule) -> Callable[..., Rule]:
+    def check(layer) -> Rule:
+        if layer.data_format == "channels_last":
+            return rule
+        return _float("its data format is channels_first")
+
+    return check
+
+
+def _rescaling(layer) -> Rule:
+    """A product or a sum alone is one op; both need a depthwise convolution."""
+    one_op = not keras.ops.any(layer.offset) or keras.ops.all(layer.scale == 1)
+    return ADD if one_op else AFFINE
+
+
+def _upsampling(layer) -> Rule:
+    return SAME if layer.interpolation == "nearest" else ROUNDED
+
+
+_NO_KERNEL = _float("LiteRT has no int8 kernel for it")
+_NORM = _float("LiteRT has no int8 form of this normalization")
+_RECURRENT = _float("recurrent layers keep their state in float")
+
+_FUNCTIONS: dict[str, Rule] = {
+    "linear": SAME,
+    "relu": RELU,
+    "relu6": RELU,
+    "sigmoid": PROBABILITY,
+    "softmax": PROBABILITY,
+    "tanh": TANH,
+    "hard_silu": NEW,
+    "leaky_relu": NEW,
+    "gelu": NEW,
+}
+
+
+def _table(rule, names: str) -> dict[str, object]:
+    return dict.fromkeys(names.split(), rule)
+
+
+_RULES: dict[str, Rule | Callable[..., Rule]] = {
+    **_table(
+        _channels_last(LINEAR),
+        "Conv1D Conv2D DepthwiseConv1D DepthwiseConv2D Conv1DTranspose Conv2DTranspose",
+    ),
+    **_table(LINEAR, "Dense EinsumDense"),
+    "BatchNormalization": _last_axis(AFFINE),
+    "Normalization": _last_axis(AFFINE),
+    "Rescaling": _rescaling,
+    "ReLU": _relu,
+    "Activation": _activation,
+    **_table(RELU, "Relu Relu6"),
+    **_table(PROBABILITY, "Sigmoid Softmax"),
+    **_table(TANH, "Tanh"),
+    **_table(NEW, "LeakyReLU LeakyRelu PReLU HardSwish HardSilu Gelu"),
+    **_table(ADD, "Add"),
+    **_table(NEW, "Subtract Multiply Dot Matmul Embedding"),
+    **_table(SHARED, "Concatenate Maximum Minimum"),
+    **_table(NEW, "GlobalAveragePooling1D GlobalAveragePooling2D Mean"),
+    **_table(ROUNDED, "AveragePooling1D AveragePooling2D Resizing"),
+    **_table(
+        SAME,
+        "MaxPooling1D MaxPooling2D GlobalMaxPooling1D GlobalMaxPooling2D "
+        "Flatten Reshape Permute RepeatVector "
+        "ZeroPadding1D ZeroPadding2D Cropping1D Cropping2D UpSampling1D Identity "
+        "Dropout SpatialDropout1D SpatialDropout2D GaussianNoise GaussianDropout "
+        "AlphaDropout ActivityRegularization Masking InputLayer "
+        # Operations of keras.ops.
+        "GetItem Transpose Squeeze ExpandDims Split Pad StopGradient Max",
+    ),
+    "UpSampling2D": _upsampling,
+    **_table(_NO_KERNEL, "Conv3D Conv3DTranspose MaxPooling3D AveragePooling3D ELU"),
+    **_table(
+        _NORM,
+        "LayerNormalization GroupNormalization UnitNormalization RMSNormalization",
+    ),
+    **_table(_RECURRENT, "LSTM GRU SimpleRNN RNN ConvLSTM1D ConvLSTM2D Bidirectional"),
+    **_table(_float("its inside cannot be reached"), "TimeDistributed Lambda"),
+}
