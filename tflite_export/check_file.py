@@ -1,9 +1,11 @@
-"""Load a `.tflite` file and run it once: `python check_file.py FILE RESOLVER`.
+"""Load a `.tflite` file and run it once: `echo '["FILE", "AUTO"]' | check_file.py`.
 
 Run in a child process, because a file that the kernels cannot take may end the
-process that loads it. Imports LiteRT and NumPy only, so it starts fast.
+process that loads it. Imports LiteRT and NumPy only, so it starts fast; it reads what
+to do, [file, resolver] in JSON, when that is done.
 """
 
+import json
 import sys
 
 import numpy as np
@@ -61,7 +63,7 @@ def _run(interpreter: Interpreter) -> None:
 
 if __name__ == "__main__":
     try:
-        run_once(*sys.argv[1:])
+        run_once(*json.loads(sys.stdin.read()))
     # The last line of stderr is what the parent process reports.
     except Exception as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

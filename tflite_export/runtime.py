@@ -1,10 +1,12 @@
 """Load a `.tflite` file with LiteRT, without risk to the calling process."""
 
 import contextlib
+import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,6 +23,7 @@ KERNELS = {
 _CHECK_SECONDS = 600
 _SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "check_file.py")
 _announced: list[str] = []
+_waiting: list[subprocess.Popen] = []
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,22 @@ def load_failure(path, *, kernels: str = "xnnpack") -> str:
 
 @lru_cache(maxsize=256)
 def _load_failure(path: str, mtime: int, size: int, kernels: str) -> str:
-    return run_child(_SCRIPT, path, KERNELS[kernels].name)[1]
+    child = _waiting.pop() if _waiting else _start(_SCRIPT)
+    return _outcome(child, json.dumps([path, KERNELS[kernels].name]))[1]
+
+
+@contextlib.contextmanager
+def check_ahead() -> Iterator[None]:
+    """Start the child of the next `load_failure` now, to load LiteRT meanwhile."""
+    child = _start(_SCRIPT)
+    _waiting.append(child)
+    try:
+        yield
+    finally:
+        if child in _waiting:
+            _waiting.remove(child)
+            child.kill()
+            child.communicate()
 
 
 def run_child(script: str, *arguments: str) -> tuple[str, str]:
@@ -112,18 +130,27 @@ def run_child(script: str, *arguments: str) -> tuple[str, str]:
     Returns:
         What it printed, and why it failed: "" if it did not.
     """
+    return _outcome(_start(script, *arguments), "")
+
+
+def _start(script: str, *arguments: str) -> subprocess.Popen:
     # -P keeps this folder, whose inspect.py hides the standard one, off sys.path.
     command = [sys.executable, "-P", script, *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
+
+
+def _outcome(child: subprocess.Popen, given: str) -> tuple[str, str]:
     try:
-        child = subprocess.run(
-            command, capture_output=True, timeout=_CHECK_SECONDS, check=False
-        )
+        output, errors = child.communicate(given.encode(), timeout=_CHECK_SECONDS)
     except subprocess.TimeoutExpired:
+        child.kill()
+        child.communicate()
         return "", f"it did not finish within {_CHECK_SECONDS} seconds"
-    printed = child.stdout.decode(errors="replace")
+    printed = output.decode(errors="replace")
     if child.returncode == 0:
         return printed, ""
-    lines = child.stderr.decode(errors="replace").strip().splitlines()
+    lines = errors.decode(errors="replace").strip().splitlines()
     # LiteRT's messages may span lines; they begin with the name of the exception.
     starts = [i for i, line in enumerate(lines) if re.match(r"\w+Error: ", line)]
     message = " ".join(lines[starts[-1] if starts else -1 :]) or "no message"

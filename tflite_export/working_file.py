@@ -10,7 +10,7 @@ from tflite_export.quiet import quiet
 from tflite_export.ranges import dead_tensors
 from tflite_export.refusals import layer_names
 from tflite_export.result import dead_text
-from tflite_export.runtime import load_failure
+from tflite_export.runtime import check_ahead, load_failure
 from tflite_export.saved_model import TracedGraph, trace
 from tflite_export.settings import Settings
 
@@ -24,7 +24,7 @@ def write_working_file(
         ValueError: If there is no way to such a file; what is at `path` then does
             not work.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, check_ahead():
         graph = _traced(model, settings, folder)
         calibrated = settings.integer and not graph.has_ranges
         if calibrated and examples is None:
