@@ -36,7 +36,7 @@ import numpy as np
 from absl import app, flags
 from tabulate import tabulate
 
-from tflite_export.settings import QUANTIZATIONS
+from tflite_export.conversion.settings import QUANTIZATIONS
 
 MODELS = (
     *("VGG16", "VGG19", "ResNet50", "ResNet50V2", "InceptionV3", "InceptionResNetV2"),
@@ -104,7 +104,7 @@ def build(name: str, images: np.ndarray):
 def run_one(name: str, quantization: str, path: str) -> dict:
     """Export one model in this process; what came of it, as a dict for JSON."""
     import tflite_export
-    from tflite_export import isolation
+    from tflite_export.conversion import isolation
 
     model, images = build(name, natural_images(FLAGS.examples, FLAGS.image_size))
     options = {"quantization": quantization, "representative_data": images}

@@ -8,16 +8,16 @@ from collections import Counter
 
 import numpy as np
 
-from tflite_export.checks import check_model, checked_path
 from tflite_export.compare import compare
+from tflite_export.conversion.checks import check_model, checked_path
+from tflite_export.conversion.refusals import refuse_custom_ops, refuse_float_ops
+from tflite_export.conversion.representative import read_examples
+from tflite_export.conversion.settings import Settings
+from tflite_export.conversion.working_file import write_working_file
 from tflite_export.inspect import inspect
 from tflite_export.keras_call import flat_inputs
 from tflite_export.metadata import ImageMetadata
-from tflite_export.refusals import refuse_custom_ops, refuse_float_ops
-from tflite_export.representative import read_examples
 from tflite_export.result import ExportResult, dead_text
-from tflite_export.settings import Settings
-from tflite_export.working_file import write_working_file
 
 _COMPARED = 100
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import tflite_export
-from tflite_export import working_file
+from tflite_export.conversion import working_file
 
 
 def _folder(path):

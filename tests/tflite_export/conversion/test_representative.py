@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tflite_export.representative import MAX_EXAMPLES, batches, read_examples
+from tflite_export.conversion.representative import MAX_EXAMPLES, batches, read_examples
 
 INPUT = [keras.KerasTensor((None, 3), "float32", name="x")]
 INDEX = [keras.KerasTensor((None, 3), "int32", name="x")]

@@ -3,8 +3,8 @@
 This is the one place that reaches into `TFLiteConverter` (checked on TensorFlow 2.21).
 """
 
+from tflite_export.conversion.ranges import with_floors, with_same_scales
 from tflite_export.flatbuffer import dtype_name, listed, parse
-from tflite_export.ranges import with_floors, with_same_scales
 
 # Ops of a traced graph for which the int8 pass does not always come out the same: how
 # it shares the scales of their outputs depends on addresses in memory.

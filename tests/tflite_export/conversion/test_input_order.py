@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 import tflite_export
+from tflite_export.conversion.input_order import in_model_order
 from tflite_export.flatbuffer import read_model
-from tflite_export.input_order import in_model_order
 
 NAMES = ("delta", "alpha", "charlie", "bravo")
 

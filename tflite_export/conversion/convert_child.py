@@ -1,10 +1,10 @@
-"""Child process of `isolation.py`: `python -m tflite_export.convert_child FOLDER`."""
+"""Child process of `isolation.py`: converts the task in the folder it is given."""
 
 import os
 import sys
 
-from tflite_export.converter import convert
-from tflite_export.isolation import read_task
+from tflite_export.conversion.converter import convert
+from tflite_export.conversion.isolation import read_task
 
 
 def main(folder: str) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tflite_export
-from tflite_export import checks, isolation
+from tflite_export.conversion import checks, isolation
 
 
 class Loop(keras.layers.Layer):

@@ -2,17 +2,17 @@
 
 import tempfile
 
-from tflite_export.checks import check_graph
-from tflite_export.isolation import convert_safely
+from tflite_export.conversion.checks import check_graph
+from tflite_export.conversion.isolation import convert_safely
+from tflite_export.conversion.ranges import dead_tensors
+from tflite_export.conversion.refusals import layer_names
+from tflite_export.conversion.saved_model import TracedGraph, trace
+from tflite_export.conversion.settings import Settings
 from tflite_export.keras_call import flat_inputs
 from tflite_export.metadata import ImageMetadata, with_metadata
 from tflite_export.quiet import quiet
-from tflite_export.ranges import dead_tensors
-from tflite_export.refusals import layer_names
 from tflite_export.result import dead_text
 from tflite_export.runtime import check_ahead, load_failure
-from tflite_export.saved_model import TracedGraph, trace
-from tflite_export.settings import Settings
 
 
 def write_working_file(

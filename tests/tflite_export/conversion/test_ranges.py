@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import tflite_export
-from tflite_export import quantizer, ranges
+from tflite_export.conversion import quantizer, ranges
 from tflite_export.flatbuffer import parse
 
 DEAD = keras.initializers.Constant(-100)

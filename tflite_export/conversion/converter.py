@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tflite_export.input_order import in_model_order
-from tflite_export.quantizer import UNSTEADY, take_apart
+from tflite_export.conversion.input_order import in_model_order
+from tflite_export.conversion.quantizer import UNSTEADY, take_apart
+from tflite_export.conversion.representative import batches
+from tflite_export.conversion.saved_model import TracedGraph
+from tflite_export.conversion.settings import Settings
 from tflite_export.quiet import quiet
-from tflite_export.representative import batches
-from tflite_export.saved_model import TracedGraph
-from tflite_export.settings import Settings
 
 Examples = dict[str, np.ndarray] | None
 

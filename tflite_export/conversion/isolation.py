@@ -14,12 +14,13 @@ import tempfile
 
 import numpy as np
 
-from tflite_export.converter import Examples, convert
-from tflite_export.saved_model import TracedGraph
-from tflite_export.settings import Settings
+import tflite_export
+from tflite_export.conversion.converter import Examples, convert
+from tflite_export.conversion.saved_model import TracedGraph
+from tflite_export.conversion.settings import Settings
 
 _SECONDS = 3600
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_ROOT = os.path.dirname(os.path.dirname(tflite_export.__file__))
 
 # Ops of graphs that were converted in every quantisation without harm: those of
 # keras.applications and of the topologies in the tests.
@@ -67,7 +68,13 @@ def convert_safely(
 def _run_child(folder: str, graph: TracedGraph) -> None:
     paths = [_ROOT, os.environ.get("PYTHONPATH")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    command = [sys.executable, "-P", "-m", "tflite_export.convert_child", folder]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "tflite_export.conversion.convert_child",
+        folder,
+    ]
     try:
         child = subprocess.run(
             command, capture_output=True, env=environment, timeout=_SECONDS, check=False

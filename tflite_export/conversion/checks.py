@@ -3,9 +3,9 @@
 import os
 import re
 
+from tflite_export.conversion.saved_model import TracedGraph
+from tflite_export.conversion.settings import Settings
 from tflite_export.keras_call import flat_inputs, has_inputs, layers_within
-from tflite_export.saved_model import TracedGraph
-from tflite_export.settings import Settings
 
 _INPUT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.-]*")
 

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from tflite_export.half_precision import in_float32
+from tflite_export.conversion.half_precision import in_float32
 from tflite_export.keras_call import call_flat, flat_inputs
 
 
