@@ -1,5 +1,6 @@
 """Build a new model from a graph, with cloned layers and carried weights."""
 
+import warnings
 from collections.abc import Callable, Iterable
 
 import keras
@@ -114,6 +115,8 @@ def clone_operation(operation: keras.Operation, name: str) -> keras.Operation:
     Raises:
         ValueError: If it has no configuration to be rebuilt from.
     """
+    if isinstance(operation, keras.layers.Lambda):
+        return _clone_lambda(operation, name)
     try:
         config = operation.get_config()
         return type(operation).from_config({**config, "name": name})
@@ -126,6 +129,23 @@ def clone_operation(operation: keras.Operation, name: str) -> keras.Operation:
         ) from error
 
 
+def _clone_lambda(layer: keras.layers.Lambda, name: str) -> keras.layers.Lambda:
+    """The same function in a new layer, which its configuration does not allow.
+
+    Reads `_output_shape`, as of Keras 3.15; tests/graph/test_rebuild.py fails if it
+    changes.
+    """
+    return keras.layers.Lambda(
+        layer.function,
+        layer._output_shape,
+        layer.mask,
+        layer.arguments,
+        trainable=layer.trainable,
+        dtype=layer.dtype_policy,
+        name=name,
+    )
+
+
 def carry_weights(step: Step, new: keras.Operation) -> None:
     """Give a built copy of the step's operation the weights of the step."""
     weights = step.weights
@@ -133,9 +153,25 @@ def carry_weights(step: Step, new: keras.Operation) -> None:
         weights = getattr(step.operation, "variables", ())
     for source, target in zip(weights, getattr(new, "variables", ()), strict=True):
         target.assign(source)
+    if isinstance(new, keras.layers.Normalization):
+        # It computes with constants made of its weights.
+        new.finalize_state()
 
 
 def _carry_compile_state(old: keras.Model, new: keras.Model) -> None:
     config = old.get_compile_config() if old.compiled else None
-    if config:
-        new.compile_from_config(config)
+    if not config:
+        return
+    used = [item for item in keras.tree.flatten([old.loss, old.optimizer]) if item]
+    named = [item if hasattr(item, "__name__") else type(item) for item in used]
+    try:
+        with keras.saving.custom_object_scope({item.__name__: item for item in named}):
+            new.compile_from_config(config)
+    # Anything of the user's own may be in it.
+    except Exception as error:
+        warnings.warn(
+            f"The new model {new.name!r} is not compiled, since the compile state of "
+            "the given one cannot be copied; compile it yourself. Received: "
+            f"{type(error).__name__}: {error}",
+            stacklevel=4,
+        )
