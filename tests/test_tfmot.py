@@ -205,8 +205,7 @@ def quantized(tfmot, rng, model):
 
 def test_a_quantization_aware_model_rounds_and_clips_the_same(tfmot, rng):
     old = quantized(tfmot, rng, small_net())
-    before = old.get_weights()
-    new = from_tfmot(old)
+    before, new = old.get_weights(), from_tfmot(old)
     assert difference(old, new, images(rng, 16, 16, 3)) <= 1e-5
     for was, weight in zip(before, old.get_weights(), strict=True):
         np.testing.assert_array_equal(was, weight)
