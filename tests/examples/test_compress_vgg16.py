@@ -35,9 +35,10 @@ def test_the_quick_job_writes_a_student_that_runs_in_litert(tmp_path):
     process = run("--quick", f"--output_dir={tmp_path}")
     assert process.returncode == 0, process.stderr
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
-    assert [row["format"] for row in rows] == ["float32", "int8"] * 3
+    assert [row["format"] for row in rows] == ["float32", "int8"] * 3 + ["int8"]
+    assert rows[-1]["model"] == "student, distilled, aware"
+    assert rows[-1]["macs"] == rows[-2]["macs"]
     assert min(row["test_accuracy"] for row in rows) > 0.5
-    logits = tflite_export.predict(
-        tmp_path / "student_int8.tflite", np.zeros((3, 28, 28, 1), "float32")
-    )
-    assert logits.shape == (3, 10)
+    for name in ("student_int8.tflite", "student_aware_int8.tflite"):
+        logits = tflite_export.predict(tmp_path / name, np.zeros((3, 28, 28, 1)))
+        assert logits.shape == (3, 10)
