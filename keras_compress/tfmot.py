@@ -62,7 +62,7 @@ def from_tfmot(model, custom_objects: Mapping | None = None) -> keras.Model:
 
     The wrappers of TFMOT are resolved. Pruned kernels keep their zeros, clustered ones
     their centroids. The kernels of a quantization-aware model are rounded as TFMOT
-    rounds them, and a `FakeQuantize` layer holds every activation range, so that
+    rounds them, and a `StoredRange` layer holds every activation range, so that
     `tflite_export.export` needs no representative data.
 
     Optimizer and compile settings are not carried over. `model` does not change.
@@ -112,7 +112,7 @@ def _not_installed(error: ImportError) -> ImportError:
 
 
 @keras.saving.register_keras_serializable(package="keras_compress")
-class FakeQuantize(keras.layers.Layer):
+class StoredRange(keras.layers.Layer):
     """Rounds to a grid of 2**num_bits values between two stored ends.
 
     Args:
@@ -120,7 +120,7 @@ class FakeQuantize(keras.layers.Layer):
         narrow_range: leave out the lowest value, so that the grid is symmetric.
 
     Example:
-        >>> layer = FakeQuantize(num_bits=2)
+        >>> layer = StoredRange(num_bits=2)
         >>> layer.build((None, 4))
         >>> layer.set_weights([keras.ops.array(end) for end in (0.0, 3.0)])
         >>> layer(keras.ops.array([-1.0, 0.6, 1.4, 9.0])).numpy().tolist()
@@ -251,8 +251,8 @@ def _quantized_input(rebuild, layer) -> list[Step]:
 
 
 def _range(quantizer, variables: Mapping, layer_name: str, suffix: str) -> Step:
-    """A `FakeQuantize` with the range that TFMOT stored."""
-    layer = FakeQuantize(
+    """A `StoredRange` with the range that TFMOT stored."""
+    layer = StoredRange(
         quantizer.num_bits, quantizer.narrow_range, name=f"{layer_name}_{suffix}"
     )
     return Step(layer, [variables[key].numpy() for key in ("min_var", "max_var")])

@@ -12,7 +12,9 @@ import tflite_export
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.parametrize("page", ["tflite_export.md", "microcontrollers.md"])
+@pytest.mark.parametrize(
+    "page", ["tflite_export.md", "microcontrollers.md", "quantization.md"]
+)
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
     assert blocks

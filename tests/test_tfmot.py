@@ -15,7 +15,7 @@ import tf_keras
 
 import keras_compress
 import tflite_export
-from keras_compress.tfmot import FakeQuantize, from_tfmot, import_tfmot
+from keras_compress.tfmot import StoredRange, from_tfmot, import_tfmot
 
 # TFMOT is not free of warnings on today's NumPy and TensorFlow.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -285,11 +285,11 @@ def test_what_came_over_is_saved_and_loaded(tfmot, rng, tmp_path):
     new.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert difference(old, loaded, images(rng, 5)) <= 1e-5
-    assert any(isinstance(layer, FakeQuantize) for layer in loaded.layers)
+    assert any(isinstance(layer, StoredRange) for layer in loaded.layers)
 
 
 def test_fake_quantize_rounds_to_its_grid_and_passes_gradients():
-    layer = FakeQuantize(num_bits=3, narrow_range=True)
+    layer = StoredRange(num_bits=3, narrow_range=True)
     layer.build((None,))
     layer.set_weights(np.array([-3.0, 3.0]))
     x = tf.constant([-9.0, -1.4, 0.6, 2.6])
