@@ -73,21 +73,7 @@ def train_student(data, teacher, *, epochs, seed, verbose="auto"):
     """
     keras.utils.set_random_seed(seed)
     student = vgg16_models.build_student(len(data.class_names))
-    batch_size = 128
-    steps = epochs * -(-len(data.x_train) // batch_size)
-    student.compile(
-        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(3e-3, steps)),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    student.fit(
-        data.x_train,
-        data.y_train,
-        batch_size=batch_size,
-        epochs=epochs,
-        callbacks=[kc.Distillation(teacher)] if teacher is not None else [],
-        verbose=verbose,
-    )
+    fit(student, data, teacher, epochs=epochs, learning_rate=3e-3, verbose=verbose)
     return student
 
 
@@ -103,25 +89,31 @@ def train_aware(student, data, teacher, *, epochs, seed, verbose="auto"):
     """
     keras.utils.set_random_seed(seed)
     aware = kc.quantize_aware(student, calibration_data=data.calibration_images)
+    schedule = kc.QuantizationSchedule(freeze_ranges_at=0.5, freeze_batchnorm_at=0.75)
+    options = {"learning_rate": 3e-4, "callbacks": [schedule], "verbose": verbose}
+    fit(aware, data, teacher, epochs=epochs, **options)
+    return aware
+
+
+def fit(model, data, teacher, *, epochs, learning_rate, callbacks=(), verbose="auto"):
+    """Trains a model on the labels and, if there is a teacher, on its outputs."""
     batch_size = 128
     steps = epochs * -(-len(data.x_train) // batch_size)
-    aware.compile(
-        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(3e-4, steps)),
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    model.compile(
+        keras.optimizers.Adam(rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    aware.fit(
+    distillation = [kc.Distillation(teacher)] if teacher is not None else []
+    model.fit(
         data.x_train,
         data.y_train,
         batch_size=batch_size,
         epochs=epochs,
-        callbacks=[
-            kc.Distillation(teacher),
-            kc.QuantizationSchedule(freeze_ranges_at=0.5, freeze_batchnorm_at=0.75),
-        ],
+        callbacks=[*distillation, *callbacks],
         verbose=verbose,
     )
-    return aware
 
 
 def add_aware_row(rows, student, data, teacher, folder, *, epochs, seed):

@@ -81,10 +81,12 @@ def carry_weights(old, new: keras.layers.Layer, values: Sequence) -> None:
 
 
 def valid_name(old) -> str:
+    """The layer's name as Keras 3 takes it."""
     return old.name.replace("/", "_")
 
 
 def unknown(old, key: str | None = None) -> ValueError:
+    """The error for a layer that has no counterpart."""
     key = key or type(old).__name__
     return ValueError(
         f"Layer {old.name!r} has no counterpart in Keras 3. Received: {key}. Pass "
