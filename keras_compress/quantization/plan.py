@@ -96,7 +96,10 @@ class _Planner:
         if rule.treatment == "linear" and _is_batch_norm(follower):
             last = self._join(follower)
             follower = self._only_consumer(last)
-        if rule.treatment in _FUSES_RELU and _treatment(follower) == "relu":
+        # A transposed convolution takes a ReLU only with a BatchNormalization between.
+        takes_relu = last is not step or not step.kind.endswith("Transpose")
+        fuses = takes_relu and rule.treatment in _FUSES_RELU
+        if fuses and _treatment(follower) == "relu":
             [source] = last.outputs
             last = self._join(follower)
         for ref in last.outputs:
