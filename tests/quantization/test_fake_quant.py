@@ -91,7 +91,7 @@ def test_a_calibrated_range_moves_and_rounds_as_tfmots_does():
         x = tf.constant(values(count + 1))
         expected = quant_ops.MovingAvgQuantize(x, low, high, ema_decay=0.99)
         found = layer(x, training=True)
-        np.testing.assert_allclose(range_of(layer), [low.numpy(), high.numpy()])
+        np.testing.assert_allclose(range_of(layer), [low.numpy(), high.numpy()], 1e-6)
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
