@@ -51,7 +51,8 @@ class QuantizeWrapper(keras.layers.Wrapper):
     """
 
     def __init__(self, layer, weight_bits=8, enabled=True, **kwargs) -> None:
-        kwargs.setdefault("dtype", layer.dtype_policy)
+        # The grid of a layer that computes in half precision is that of its weights.
+        kwargs.setdefault("dtype", layer.variable_dtype)
         super().__init__(layer, **kwargs)
         self.weight_bits = weight_bits
         self.enabled = enabled
@@ -153,6 +154,8 @@ def _normalization(layer, channels: int) -> tuple:
     mean = keras.ops.reshape(layer.mean, (-1,))
     deviation = keras.ops.sqrt(keras.ops.reshape(layer.variance, (-1,)))
     deviation = keras.ops.maximum(deviation, keras.config.epsilon())
+    if layer.invert:
+        return ones * deviation, ones * mean
     return ones / deviation, ones * (-mean / deviation)
 
 
