@@ -46,6 +46,15 @@ def rule_of(step: Step) -> Rule:
     return found if isinstance(found, Rule) else found(step.operation)
 
 
+def is_of_keras(layer) -> bool:
+    """Whether the layer's class is Keras' own, not a user's of the same name."""
+    return type(layer).__module__.startswith("keras.")
+
+
+def _layer_scale(layer) -> Rule:
+    return AFFINE if is_of_keras(layer) else _float("no rule for LayerScale")
+
+
 def _float(reason: str) -> Rule:
     return Rule("float", reason)
 
@@ -121,6 +130,7 @@ _RULES: dict[str, Rule | Callable[..., Rule]] = {
     "BatchNormalization": _last_axis(AFFINE),
     "Normalization": _last_axis(AFFINE),
     "Rescaling": _rescaling,
+    "LayerScale": _layer_scale,
     "ReLU": _relu,
     "Activation": _activation,
     **_table(RELU, "Relu Relu6"),
@@ -128,7 +138,7 @@ _RULES: dict[str, Rule | Callable[..., Rule]] = {
     **_table(TANH, "Tanh"),
     **_table(NEW, "LeakyReLU LeakyRelu PReLU HardSwish HardSilu Gelu"),
     **_table(ADD, "Add"),
-    **_table(NEW, "Subtract Multiply Dot Matmul Embedding"),
+    **_table(NEW, "Subtract Multiply Dot Matmul Einsum Embedding"),
     **_table(SHARED, "Concatenate Maximum Minimum"),
     **_table(NEW, "GlobalAveragePooling1D GlobalAveragePooling2D Mean"),
     **_table(ROUNDED, "AveragePooling1D AveragePooling2D Resizing"),

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import keras
 
 from keras_compress.graph import Graph, Ref, Step
+from keras_compress.quantization.attention import attention
+from keras_compress.quantization.ranges import is_of_keras
 
 
 class _Splitter:
@@ -35,8 +37,9 @@ def split(graph: Graph) -> Graph:
     """The same graph with these layers in parts; other steps are untouched.
 
     A Conv, Dense or depthwise layer with an activation becomes a linear layer and the
-    activation; a SeparableConv a depthwise and a pointwise convolution; Average a sum
-    and a product; silu and hard sigmoid what they are made of.
+    activation; a SeparableConv a depthwise and a pointwise convolution; Average and the
+    scaled sum of InceptionResNetV2 a sum and a product; silu and hard sigmoid what they
+    are made of.
     """
     splitter = _Splitter(graph)
     for step in graph.steps:
@@ -195,6 +198,28 @@ def _average(splitter: _Splitter, step: Step) -> bool:
     return True
 
 
+def _scaled_sum(splitter: _Splitter, step: Step) -> bool:
+    """x + scale * y, which keras.applications.InceptionResNetV2 has as one layer."""
+    layer = step.operation
+    if not is_of_keras(layer):
+        return False
+    name, dtype = layer.name, layer.dtype_policy
+    product = splitter.part(
+        layer,
+        "product",
+        lambda: keras.layers.Rescaling(
+            layer.scale, dtype=dtype, name=f"{name}_product"
+        ),
+    )
+    total = splitter.part(
+        layer, "sum", lambda: keras.layers.Add(dtype=dtype, name=name)
+    )
+    x, y = step.inputs
+    scaled = splitter.add(step, product, (y,))
+    splitter.add(step, total, ([x, scaled],), step.outputs)
+    return True
+
+
 def _always(rewrite: Callable) -> Callable[..., bool]:
     def rewritten(splitter: _Splitter, step: Step) -> bool:
         rewrite(splitter, step)
@@ -224,4 +249,6 @@ _SPLITS: dict[str, Callable[..., bool]] = {
     "Silu": _always(_silu),
     "HardSigmoid": _always(_hard_sigmoid),
     "Average": _average,
+    "CustomScaleLayer": _scaled_sum,
+    "MultiHeadAttention": attention,
 }

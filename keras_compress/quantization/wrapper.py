@@ -102,7 +102,7 @@ class QuantizeWrapper(keras.layers.Wrapper):
 
 @keras.saving.register_keras_serializable(package="keras_compress")
 class AffineWrapper(keras.layers.Wrapper):
-    """A BatchNormalization, Normalization or Rescaling layer that stands alone.
+    """A normalization by fixed statistics, Rescaling or LayerScale that stands alone.
 
     In training it is the layer. In inference it is a 1x1 depthwise convolution with
     bias, which int8 kernels compute without an error of their own: the one weight of a
@@ -159,8 +159,13 @@ def _normalization(layer, channels: int) -> tuple:
     return ones / deviation, ones * (-mean / deviation)
 
 
+def _layer_scale(layer, channels: int) -> tuple:
+    return layer.gamma, keras.ops.zeros((channels,))
+
+
 _AFFINE = {
     "BatchNormalization": _batch_norm,
     "Rescaling": _rescaling,
     "Normalization": _normalization,
+    "LayerScale": _layer_scale,
 }

@@ -138,6 +138,14 @@ def text():
     return keras.Model(ids, layers.Dense(4)(x))
 
 
+def attention():
+    sequence = keras.Input((6, 16), name="sequence")
+    x = layers.Dense(16)(sequence)
+    x = layers.Add()([x, layers.MultiHeadAttention(2, 8, dropout=0.1)(x, x)])
+    x = layers.Dense(8, activation="relu")(x)
+    return keras.Model(sequence, layers.Dense(4)(layers.GlobalAveragePooling1D()(x)))
+
+
 def two_heads():
     features = keras.Input((20,), name="features")
     x = layers.Dense(32)(layers.BatchNormalization()(features))
@@ -159,6 +167,7 @@ NETS = (
     activations,
     operators,
     text,
+    attention,
     two_heads,
 )
 
