@@ -44,7 +44,11 @@ def split(graph: Graph) -> Graph:
     splitter = _Splitter(graph)
     for step in graph.steps:
         rewrite = _SPLITS.get(step.kind, lambda splitter, step: False)
-        if not rewrite(splitter, step):
+        if rewrite(splitter, step):
+            # What it weighs is the output of the whole layer.
+            regularizer = getattr(step.operation, "activity_regularizer", None)
+            splitter.steps[-1].operation.activity_regularizer = regularizer
+        else:
             splitter.steps.append(step)
     graph.steps = splitter.steps
     return graph
@@ -61,7 +65,8 @@ def _linear(splitter: _Splitter, step: Step) -> bool:
 
 
 def _without_activation(layer) -> keras.layers.Layer:
-    return type(layer).from_config({**layer.get_config(), "activation": "linear"})
+    plain = {"activation": "linear", "activity_regularizer": None}
+    return type(layer).from_config(layer.get_config() | plain)
 
 
 def _activate(splitter: _Splitter, step: Step, layer, middle: Ref) -> None:

@@ -115,7 +115,9 @@ def _check_options(weight_bits, percentile, calibration_data) -> None:
 def _output_names(model, graph) -> dict[Ref, str]:
     # A Sequential has no `output_names`; a Functional model would take the layer's.
     names = getattr(model, "output_names", None) or [model.layers[-1].name]
-    return dict(zip(graph.flat_outputs, names, strict=True))
+    named = dict(zip(graph.flat_outputs, names, strict=True))
+    # The name of an input that is an output as well is the input's.
+    return {ref: name for ref, name in named.items() if ref not in graph.inputs}
 
 
 def _report(graph, planned: Plan) -> QuantizationReport:
