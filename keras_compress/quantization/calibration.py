@@ -91,8 +91,14 @@ def _elements(data):
             x = element[0] if isinstance(element, tuple) else element
             yield keras.tree.map_structure(keras.ops.convert_to_numpy, x)
         return
-    data = keras.tree.map_structure(np.asarray, data)
-    lengths = {len(array) if array.ndim else 0 for array in keras.tree.flatten(data)}
+    arrays = keras.tree.map_structure(np.asarray, data)
+    if not all(array.ndim for array in keras.tree.flatten(arrays)):
+        raise ValueError(
+            "`calibration_data` must be an array, a list or dict of arrays, or a "
+            f"tf.data.Dataset. Received: calibration_data={data!r}"
+        )
+    data = arrays
+    lengths = {len(array) for array in keras.tree.flatten(data)}
     if len(lengths) != 1:
         raise ValueError(
             "`calibration_data` must hold the same number of examples for every input. "

@@ -105,7 +105,7 @@ def _check_options(weight_bits, percentile, calibration_data) -> None:
             "`percentile` needs `calibration_data`. Received: percentile="
             f"{percentile!r}, calibration_data=None"
         )
-    if not 50 < percentile <= 100:
+    if not isinstance(percentile, (int, float)) or not 50 < percentile <= 100:
         raise ValueError(
             "`percentile` must be over 50 and at most 100. Received: "
             f"percentile={percentile!r}"
