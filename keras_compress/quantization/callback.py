@@ -1,9 +1,14 @@
 """`QuantizationSchedule`: when rounding begins and when ranges and statistics stop."""
 
+import weakref
+
 import keras
 
 from keras_compress.quantization.fake_quant import FakeQuantize
 from keras_compress.quantization.wrapper import AffineWrapper, QuantizeWrapper
+
+# Keras calls no callback when an exception ends a fit; the next fit tidies up.
+_UNFINISHED = weakref.WeakKeyDictionary()
 
 
 class QuantizationSchedule(keras.callbacks.Callback):
@@ -52,19 +57,43 @@ class QuantizationSchedule(keras.callbacks.Callback):
         self._trainable: dict = {}
 
     def on_train_begin(self, logs=None) -> None:
-        """Turn times into steps and throw the switches that are due."""
+        """Refuse what cannot be scheduled; undo what a fit that crashed has left."""
         if not _layers(self.model, FakeQuantize):
             raise ValueError(
                 "`QuantizationSchedule` needs a model made by `kc.quantize_aware`. "
                 f"Received: model {self.model.name!r}, which has no quantised layer"
             )
-        self._done, self._trainable = set(), {}
-        self._steps = {
-            name: self._in_steps(name, time)
-            for name, time in self._times.items()
-            if time is not None
-        }
-        self._set_enabled(False)
+        for name, time in self._times.items():
+            if isinstance(time, float) and self.params.get("steps") is None:
+                raise ValueError(
+                    f"`{name}` must be a step (int), since the length of this fit is "
+                    "not known; or give `steps_per_epoch`. Received: "
+                    f"{name}={time!r}"
+                )
+        frozen = self._times["freeze_batchnorm_at"] is not None
+        if frozen and _inner(self.model.optimizer).use_ema:
+            raise ValueError(
+                "`freeze_batchnorm_at` needs an optimizer without `use_ema`, whose "
+                "averages Keras can only keep for a fixed set of weights; use "
+                "keras.callbacks.SwapEMAWeights or leave one of them out. Received: "
+                f"optimizer={type(self.model.optimizer).__name__}(use_ema=True)"
+            )
+        if self.model in _UNFINISHED:
+            _UNFINISHED[self.model].on_train_end()
+        _UNFINISHED[self.model] = self
+        self._steps, self._done = {}, set()
+
+    def on_epoch_begin(self, epoch, logs=None) -> None:
+        """Turn times into steps in the first epoch, be it resumed; throw switches."""
+        if not self._steps:
+            self._steps = {
+                name: self._in_steps(time, epoch)
+                for name, time in self._times.items()
+                if time is not None
+            }
+            begun = self._now() >= self._steps["begin_at"]
+            if not begun and self._set_enabled(False):
+                self._retrace()
         self._throw()
 
     def on_train_batch_begin(self, batch, logs=None) -> None:
@@ -78,47 +107,45 @@ class QuantizationSchedule(keras.callbacks.Callback):
             layer.update = True
         for layer, trainable in self._trainable.items():
             layer.trainable = trainable
+        self._trainable = {}
+        _UNFINISHED.pop(self.model, None)
         self._retrace()
 
-    def _in_steps(self, name: str, time) -> int:
+    def _now(self) -> int:
+        return int(self.model.optimizer.iterations)
+
+    def _in_steps(self, time, epoch: int) -> int:
+        """The step of the optimizer; a fraction counts from where epoch 0 began."""
         if isinstance(time, int):
             return time
-        steps, epochs = self.params.get("steps"), self.params.get("epochs")
-        if steps is None:
-            raise ValueError(
-                f"`{name}` must be a step (int), since the length of this fit is not "
-                "known; or give `steps_per_epoch`. Received: "
-                f"{name}={time!r}"
-            )
-        return round(time * steps * epochs)
+        accumulated = _inner(self.model.optimizer).gradient_accumulation_steps or 1
+        per_epoch = self.params["steps"] / accumulated
+        start = self._now() - round(epoch * per_epoch)
+        return start + round(time * per_epoch * self.params["epochs"])
 
     def _throw(self) -> None:
-        due = [name for name in self._steps if name not in self._done]
-        if not due:
-            return
-        now = int(self.model.optimizer.iterations)
-        due = [name for name in due if now >= self._steps[name]]
-        for name in due:
-            self._done.add(name)
-            getattr(self, f"_{name}")()
-        if due:
+        now = self._now()
+        due = [n for n in self._steps if n not in self._done and now >= self._steps[n]]
+        self._done.update(due)
+        if any([getattr(self, f"_{name}")() for name in due]):
             self._retrace()
 
-    def _begin_at(self) -> None:
-        self._set_enabled(True)
+    # Each switch says whether it changed anything.
 
-    def _freeze_ranges_at(self) -> None:
-        for layer in _layers(self.model, FakeQuantize):
-            layer.update = False
+    def _begin_at(self) -> bool:
+        return self._set_enabled(True)
 
-    def _freeze_batchnorm_at(self) -> None:
-        for layer in _layers(self.model, keras.layers.BatchNormalization):
-            self._trainable[layer] = layer.trainable
-            layer.trainable = False
+    def _freeze_ranges_at(self) -> bool:
+        return _set(_layers(self.model, FakeQuantize), "update", False)
 
-    def _set_enabled(self, enabled: bool) -> None:
-        for layer in _layers(self.model, (FakeQuantize, QuantizeWrapper)):
-            layer.enabled = enabled
+    def _freeze_batchnorm_at(self) -> bool:
+        norms = _layers(self.model, keras.layers.BatchNormalization)
+        self._trainable = {layer: layer.trainable for layer in norms}
+        return _set(norms, "trainable", False)
+
+    def _set_enabled(self, enabled: bool) -> bool:
+        layers = _layers(self.model, (FakeQuantize, QuantizeWrapper))
+        return _set(layers, "enabled", enabled)
 
     def _retrace(self) -> None:
         for make in ("train", "test", "predict"):
@@ -138,6 +165,19 @@ def _check_time(name: str, time) -> None:
             f"`{name}` must be a step (int of at least 0) or a fraction of the fit "
             f"(float from 0 to 1). Received: {name}={time!r}"
         )
+
+
+def _inner(optimizer):
+    """The optimizer itself, without the wrapper that scales its loss."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _set(layers: list, name: str, value: bool) -> bool:
+    """Set the layers' attribute; whether it was another for any of them."""
+    changed = [layer for layer in layers if getattr(layer, name) != value]
+    for layer in changed:
+        setattr(layer, name, value)
+    return bool(changed)
 
 
 def _layers(model, kinds) -> list:
