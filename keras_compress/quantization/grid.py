@@ -23,10 +23,13 @@ def weight_scale(weights, axes: tuple[int, ...], bits: int = 8):
 def on_grid(weights, axes: tuple[int, ...], bits: int = 8):
     """The weights rounded to the grid of `weight_scale`, half to even.
 
-    The rounded weights have the same scale, so rounding them again changes nothing.
+    Narrower integers are then rounded to the int8 grid, in which a file stores them:
+    the file holds the very weights that training computed with. The rounded weights
+    have the same scale, so rounding them again changes nothing.
     """
     scale = weight_scale(weights, axes, bits)
-    return keras.ops.round(weights / scale) * scale
+    rounded = keras.ops.round(weights / scale) * scale
+    return rounded if bits == 8 else on_grid(rounded, axes)
 
 
 def straight_through(weights, axes: tuple[int, ...], bits: int = 8):
