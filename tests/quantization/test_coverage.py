@@ -1,0 +1,144 @@
+"""Models of keras.applications and others; benchmarks/qat_coverage.py has them all."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_compress as kc
+import tflite_export
+
+SIZE = 32
+
+
+def _images(count, size=SIZE):
+    """Smooth random images in [0, 255]."""
+    coarse = np.random.default_rng(0).uniform(0, 255, size=(count, 8, 8, 3))
+    return np.asarray(keras.ops.image.resize(coarse, (size, size)), "float32")
+
+
+def _settled(model, images):
+    """The model with the images' BatchNorm statistics and most of its units active."""
+    norms = [x for x in model.layers if isinstance(x, layers.BatchNormalization)]
+    for layer in norms:
+        layer.momentum = 0.0
+        if layer.scale:
+            layer.gamma.assign(0.5 * keras.ops.ones_like(layer.gamma))
+        layer.beta.assign(keras.ops.ones_like(layer.beta))
+    model(images, training=True)
+    for layer in norms:
+        layer.momentum = 0.99
+    return model
+
+
+def _fitted_and_loaded(model, x, tmp_path):
+    """The quantization-aware model after one step of training, from its file."""
+    aware = kc.quantize_aware(model, calibration_data=x)
+    aware.compile(keras.optimizers.SGD(1e-3), "mse")
+    before = [np.array(weight) for weight in aware.trainable_weights]
+    targets = np.zeros((8, *aware.output.shape[1:]))
+    aware.fit(x[:8], targets, batch_size=8, verbose=0)
+    pairs = zip(before, aware.trainable_weights, strict=True)
+    assert any(not np.array_equal(old, new) for old, new in pairs)
+    aware.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    after = loaded.predict(x, verbose=0)
+    np.testing.assert_array_equal(after, aware.predict(x, verbose=0))
+    return aware, loaded
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("build", "depthwise"),
+    # By hand, from the papers: one for each of 13 blocks, one for each of 17.
+    [(keras.applications.MobileNet, 13), (keras.applications.MobileNetV2, 17)],
+)
+def test_a_mobile_network_trains_loads_and_exports_in_int8(build, depthwise, tmp_path):
+    options = {"weights": None, "classes": 10, "classifier_activation": None}
+    x = _images(24) / 127.5 - 1
+    model = _settled(build(input_shape=(SIZE, SIZE, 3), **options), x)
+    aware, loaded = _fitted_and_loaded(model, x, tmp_path)
+    assert not aware.quantization_report.float_layers
+    result = tflite_export.export(loaded, tmp_path / "m.tflite")
+    assert not result.float_ops
+    assert result.ops["DEPTHWISE_CONV_2D"] == depthwise
+    agreement = tflite_export.compare(loaded, tmp_path / "m.tflite", x)
+    # A deep network of random weights amplifies every rounding.
+    # An untrained network of this depth amplifies every rounding.
+    assert agreement.mean_abs_diff < 4 * agreement.output_step
+
+
+@pytest.mark.slow
+def test_a_vgg16_inside_a_sequential_trains_loads_and_exports_in_int8(tmp_path):
+    body = keras.applications.VGG16(
+        include_top=False, weights=None, input_shape=(SIZE, SIZE, 3)
+    )
+    head = [layers.GlobalAveragePooling2D(), layers.Dense(10)]
+    model = keras.Sequential([keras.Input((SIZE, SIZE, 3)), body, *head])
+    x = _images(24) / 127.5 - 1
+    aware, loaded = _fitted_and_loaded(model, x, tmp_path)
+    assert not aware.quantization_report.float_layers
+    result = tflite_export.export(loaded, tmp_path / "m.tflite")
+    assert not result.float_ops
+    # By hand: 13 convolutions, and one Dense layer in place of VGG16's three.
+    assert (result.ops["CONV_2D"], result.ops["FULLY_CONNECTED"]) == (13, 1)
+    agreement = tflite_export.compare(loaded, tmp_path / "m.tflite", x)
+    # An untrained network of this depth amplifies every rounding.
+    assert agreement.mean_abs_diff < 4 * agreement.output_step
+
+
+def _class_of(model, name):
+    return next(type(layer) for layer in model.layers if type(layer).__name__ == name)
+
+
+def _branch(join):
+    """A small net in which `join` brings an activation and a branch of it together."""
+    image = keras.Input((16, 16, 3))
+    x = layers.Conv2D(8, 3, padding="same", activation="relu")(image)
+    x = join(x, layers.Conv2D(8, 3, padding="same")(x))
+    return keras.Model(image, layers.Dense(5)(layers.GlobalAveragePooling2D()(x)))
+
+
+def _check_small(model, tmp_path):
+    """What it computes in float, quantised and in the file is close to the same."""
+    x = np.random.default_rng(0).normal(size=(64, 16, 16, 3)).astype("float32")
+    aware, loaded = _fitted_and_loaded(model, x, tmp_path)
+    assert not aware.quantization_report.float_layers
+    assert not tflite_export.export(loaded, tmp_path / "m.tflite").float_ops
+    agreement = tflite_export.compare(loaded, tmp_path / "m.tflite", x)
+    assert agreement.within_one_step >= 0.97
+    exact = model.predict(x, verbose=0)
+    plain = kc.quantize_aware(model, calibration_data=x).predict(x, verbose=0)
+    assert np.abs(exact - plain).max() < 0.05 * np.ptp(exact)
+
+
+def test_the_scaled_sum_of_inception_resnet_is_a_product_and_a_sum(tmp_path):
+    big = keras.applications.InceptionResNetV2(
+        weights=None, include_top=False, input_shape=(75, 75, 3)
+    )
+    scaled = _class_of(big, "CustomScaleLayer")(0.17)
+    model = _branch(lambda x, y: layers.ReLU()(scaled([x, y])))
+    _check_small(model, tmp_path)
+
+
+def test_the_layer_scale_of_convnext_is_computed_in_int8(tmp_path):
+    big = keras.applications.ConvNeXtTiny(
+        weights=None, include_top=False, input_shape=(32, 32, 3)
+    )
+    scale = _class_of(big, "LayerScale")(0.3, 8)
+    model = _branch(lambda x, y: layers.Add()([x, scale(y)]))
+    scale.gamma.assign(np.random.default_rng(1).normal(size=8))
+    _check_small(model, tmp_path)
+
+
+class LayerScale(layers.Layer):
+    """A user's own layer, which does something else than Keras' of that name."""
+
+    def call(self, inputs):
+        return inputs + 1
+
+
+def test_a_users_own_layer_of_a_known_name_stays_in_float():
+    aware = kc.quantize_aware(_branch(lambda x, y: x + LayerScale()(y)))
+    kinds = [row.kind for row in aware.quantization_report.float_layers]
+    assert kinds == ["LayerScale"]
