@@ -19,7 +19,7 @@ class QuantizationSchedule(keras.callbacks.Callback):
 
     Args:
         freeze_ranges_at: When the ranges of activations stop moving: a step (int), or a
-            fraction of the fit (float in [0, 1]). None: never.
+            fraction of this fit (float in [0, 1]). None: never.
         freeze_batchnorm_at: When BatchNormalization layers stop learning and use their
             moving statistics, as the device will; likewise.
         begin_at: When values begin to be rounded; until then the model trains in float
@@ -28,7 +28,8 @@ class QuantizationSchedule(keras.callbacks.Callback):
     Raises:
         ValueError: If a time is negative or of another kind, or at the start of `fit`
             if the model was not made by `quantize_aware` or a fraction is given and
-            the length of the fit is not known.
+            the length of the fit is not known, or the optimizer has `use_ema` where
+            BatchNormalization shall be frozen.
 
     Example:
 

@@ -33,7 +33,8 @@ def on_grid(kernel, bits=8):
     axes = tuple(range(kernel.ndim - 1))
     largest = np.abs(kernel).max(axes, keepdims=True)
     steps = np.float32(2 ** (bits - 1) - 1)
-    return np.round(kernel / (largest / steps)) * (largest / steps)
+    rounded = np.round(kernel / (largest / steps)) * (largest / steps)
+    return rounded if bits == 8 else on_grid(rounded)
 
 
 def snapshot(model):
