@@ -73,6 +73,14 @@ def extend_training_step(model: keras.Model, extension: TrainingStepExtension):
     return functools.partial(patch.remove, extension)
 
 
+def retrace_training_step(model: keras.Model):
+    """Traces the step anew, as after a change of a layer's `trainable` in mid-`fit`."""
+    model.make_train_function(force=True)
+    patch = vars(model).get(_PATCH)
+    if patch:
+        model.train_function = patch.guarded(model.train_function)
+
+
 def restore_training_step(model: keras.Model, left_by: object):
     """Takes every extension off `model` if `left_by` has one: a `fit` crashed there."""
     patch = vars(model).get(_PATCH)
@@ -101,8 +109,7 @@ class _StepPatch:
         model = self.model
         if not extension.allows_jit and model.jit_compile:
             model.jit_compile = False
-        model.make_train_function(force=True)
-        model.train_function = self._guarded(model.train_function)
+        retrace_training_step(model)
 
     def remove(self, extension):
         if extension in self.extensions:
@@ -202,8 +209,10 @@ class _StepPatch:
 
         return method
 
-    def _guarded(self, train_function):
-        def guarded(iterator):
+    def guarded(self, train_function):
+        """The function, which restores the model when a step raises."""
+
+        def step(iterator):
             try:
                 return train_function(iterator)
             except _END_OF_DATA:
@@ -217,7 +226,7 @@ class _StepPatch:
                     raise explanation from error
                 raise
 
-        return guarded
+        return step
 
 
 def _has_no_loss(model):

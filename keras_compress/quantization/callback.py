@@ -6,6 +6,7 @@ import keras
 
 from keras_compress.quantization.fake_quant import FakeQuantize
 from keras_compress.quantization.wrapper import AffineWrapper, QuantizeWrapper
+from keras_compress.training_step import retrace_training_step
 
 # Keras calls no callback when an exception ends a fit; the next fit tidies up.
 _UNFINISHED = weakref.WeakKeyDictionary()
@@ -149,7 +150,9 @@ class QuantizationSchedule(keras.callbacks.Callback):
         return _set(layers, "enabled", enabled)
 
     def _retrace(self) -> None:
-        for make in ("train", "test", "predict"):
+        if self.model.train_function is not None:
+            retrace_training_step(self.model)
+        for make in ("test", "predict"):
             function = getattr(self.model, f"{make}_function")
             if function is not None:
                 getattr(self.model, f"make_{make}_function")(force=True)

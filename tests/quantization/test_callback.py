@@ -246,6 +246,18 @@ def test_the_next_fit_without_a_schedule_undoes_what_a_crash_has_left():
     assert watch.moved(STATISTICS) == watch.moved(RANGES) == [True] * 16
 
 
+def test_a_switch_in_mid_fit_leaves_the_guard_of_other_callbacks(tmp_path):
+    """An unknown example after the switch is still explained, the model restored."""
+    x, y = data()
+    model = aware_model()
+    teacher = keras.Sequential([keras.Input((6,)), layers.Dense(y.shape[-1])])
+    cache = kc.TeacherCache.build(teacher, x[: len(x) // 2], tmp_path / "half.h5")
+    callbacks = [kc.Distillation(cache), kc.QuantizationSchedule(freeze_ranges_at=2)]
+    with pytest.raises(ValueError, match="no teacher output for 8 of 8"):
+        model.fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=callbacks)
+    assert "compute_loss" not in vars(model)
+
+
 def test_a_model_that_is_not_quantised_is_refused():
     model = keras.Sequential([keras.Input((6,)), layers.Dense(1)], name="plain")
     model.compile("sgd", "mse")
