@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from keras_compress.graph import Graph, Ref, Step
-from keras_compress.quantization.ranges import Rule, rule_of
+from keras_compress.quantization.ranges import Rule, is_of_keras, rule_of
 
 _FUSES_RELU = ("linear", "affine", "add")
 
@@ -63,6 +63,7 @@ class _Planner:
         self._joined: dict[int, Rule] = {}
         self._scale: dict[Ref, Ref] = {}
         self._merged: dict[Ref, Ref] = {}
+        self._seen: dict[tuple, Step] = {}
 
     def take(self, step: Step) -> None:
         rule = self._joined.get(id(step)) or rule_of(step)
@@ -78,6 +79,7 @@ class _Planner:
                 # The model's own outputs keep their gradient everywhere.
                 if ref not in self._outputs:
                     self.give_range(ref, fixed=rule.range)
+            self._join_twin(step)
         elif rule.treatment != "joined":
             self._new_range(step, rule)
 
@@ -104,6 +106,15 @@ class _Planner:
             last = self._join(follower)
         for ref in last.outputs:
             self.give_range(ref, source=source)
+        if last is step and rule.treatment != "float":
+            self._join_twin(step)
+
+    def _join_twin(self, step: Step) -> None:
+        """One range for steps that compute the same: the converter makes them one."""
+        twin = self._seen.setdefault(_what_it_computes(step), step)
+        for ref, other in zip(step.outputs, twin.outputs, strict=True):
+            if ref in self._plan.ranges and other in self._plan.ranges:
+                self._merge(ref, other)
 
     def _join(self, step: Step) -> Step:
         self._joined[id(step)] = Rule("joined")
@@ -113,6 +124,8 @@ class _Planner:
         known = [self._scale[ref] for ref in step.inputs if ref in self._scale]
         for ref in step.outputs:
             if not known:
+                if not self._reads_floats(step):
+                    self.give_range(ref)
                 continue
             if rounded and self._plan.ranges[known[0]].fixed is None:
                 self.give_range(ref)
@@ -120,19 +133,29 @@ class _Planner:
             else:
                 self._scale[ref] = known[0]
 
+    def _reads_floats(self, step: Step) -> bool:
+        return any("float" in self._graph.tensors[ref].dtype for ref in step.inputs)
+
     def _share(self, step: Step) -> None:
         """One range for the step's inputs, back to where they got theirs."""
         roots = []
         for ref in step.inputs:
-            root = self._scale.get(ref)
-            if root is None or self._plan.ranges[root].fixed is not None:
+            if ref not in self._scale:
                 self.give_range(ref)
-                root = ref
+            root = self._scale.get(ref, ref)
+            if root in self._plan.ranges and self._plan.ranges[root].fixed is not None:
+                self._unfix(root)
             roots.append(root)
         for root in roots[1:]:
             self._merge(root, roots[0])
         for ref in step.outputs:
             self._scale[ref] = roots[0]
+
+    def _unfix(self, root: Ref) -> None:
+        """A learned range for a tensor that has a fixed one, and for its twins."""
+        group = self._find(root)
+        for ref in [ref for ref in self._plan.ranges if self._find(ref) == group]:
+            self.give_range(ref)
 
     def _merge(self, root: Ref, other: Ref) -> None:
         root, other = self._find(root), self._find(other)
@@ -158,6 +181,15 @@ class _Planner:
         found = [reader for ref in step.outputs for reader in self._consumers[ref]]
         alone = len(found) == 1 and not self._outputs.intersection(step.outputs)
         return found[0] if alone else None
+
+
+def _what_it_computes(step: Step) -> tuple:
+    """Equal for two steps only if they give the same outputs."""
+    operation, given = step.operation, repr((step.args, step.kwargs))
+    if getattr(operation, "variables", ()) or not is_of_keras(operation):
+        return (id(operation), given)
+    config = {k: v for k, v in operation.get_config().items() if k != "name"}
+    return (step.kind, repr(config), given)
 
 
 def _treatment(step: Step | None) -> str:

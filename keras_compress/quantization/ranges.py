@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 
 from keras_compress.graph import Step
 
@@ -92,8 +93,10 @@ def _channels_last(rule: Rule) -> Callable[..., Rule]:
 
 def _rescaling(layer) -> Rule:
     """A product or a sum alone is one op; both need a depthwise convolution."""
-    one_op = not keras.ops.any(layer.offset) or keras.ops.all(layer.scale == 1)
-    return ADD if one_op else AFFINE
+    no_sum, no_product = not np.any(layer.offset), np.all(np.equal(layer.scale, 1))
+    if no_sum and no_product:
+        return SAME
+    return ADD if no_sum or no_product else AFFINE
 
 
 def _upsampling(layer) -> Rule:

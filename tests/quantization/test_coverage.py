@@ -63,7 +63,6 @@ def test_a_mobile_network_trains_loads_and_exports_in_int8(build, depthwise, tmp
     assert not result.float_ops
     assert result.ops["DEPTHWISE_CONV_2D"] == depthwise
     agreement = tflite_export.compare(loaded, tmp_path / "m.tflite", x)
-    # A deep network of random weights amplifies every rounding.
     # An untrained network of this depth amplifies every rounding.
     assert agreement.mean_abs_diff < 4 * agreement.output_step
 
@@ -142,3 +141,41 @@ def test_a_users_own_layer_of_a_known_name_stays_in_float():
     aware = kc.quantize_aware(_branch(lambda x, y: x + LayerScale()(y)))
     kinds = [row.kind for row in aware.quantization_report.float_layers]
     assert kinds == ["LayerScale"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [layers.ReLU, layers.LeakyReLU, lambda: layers.Activation("sigmoid")],
+    ids=["relu", "leaky_relu", "sigmoid"],
+)
+def test_layers_that_compute_the_same_are_one_op_on_one_range(make, tmp_path):
+    # The converter merges them; on two ranges the one op would be left in float.
+    # The second is in a Concatenate with larger values. NASNet has such layers.
+    def join(x, y):
+        first, second = make()(y), make()(y)
+        joined = layers.Concatenate()([layers.Rescaling(1.2)(y), second])
+        return layers.Add()([layers.Conv2D(8, 1)(first), layers.Conv2D(8, 1)(joined)])
+
+    _check_small(_branch(join), tmp_path)
+
+
+def test_a_product_with_one_between_two_sums_is_no_op_of_its_own(tmp_path):
+    # One by one pixels: Keras adds them as a bias, which the converter reshapes. That
+    # is an error if the range before it and the range after it are not the same.
+    image = keras.Input((16, 16, 3))
+    x = layers.Conv2D(8, 16, activation="relu")(image)
+    y = layers.Rescaling(1.0)(layers.Conv2D(8, 1)(x))
+    model = keras.Model(image, layers.Conv2D(5, 1)(layers.Add()([x, y])))
+    _check_small(model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "between", [layers.Flatten, lambda: layers.Reshape((-1,))], ids=["flatten", "shape"]
+)
+def test_a_reshaped_sigmoid_may_meet_others_in_a_concatenation(between, tmp_path):
+    def join(x, y):
+        gate = between()(layers.Conv2D(4, 1, activation="sigmoid")(y))
+        joined = layers.Concatenate()([between()(x), gate])
+        return layers.Reshape((1, 1, 8))(layers.Dense(8)(joined))
+
+    _check_small(_branch(join), tmp_path)
