@@ -10,7 +10,7 @@ _PROJECTIONS = ("query_dense", "key_dense", "value_dense", "output_dense")
 
 
 def attention(splitter, step: Step) -> bool:
-    """Rewrite the step; False where masks or scores are asked for.
+    """Rewrite the step; False where there may be masks, or scores are asked for.
 
     Vaswani et al. 2017, 1706.03762: softmax(q k' / sqrt(size of a key)) v.
     """
@@ -21,11 +21,15 @@ def attention(splitter, step: Step) -> bool:
     tensors = [splitter.graph.tensors[ref] for ref in inputs]
     if any(options.values()) or any(len(tensor.shape) != 3 for tensor in tensors):
         return False
+    if any(map(_makes_a_mask, splitter.graph.steps)):
+        return False
     model = splitter.part(layer, "attention", lambda: _parts(layer, tensors))
     graph = read_graph(model)
     refs = dict(zip(graph.inputs, inputs, strict=True))
     [last] = graph.flat_outputs
-    refs[last] = step.outputs[0]
+    size = splitter.graph.tensors[step.outputs[0]].shape[1:]
+    if None in size:
+        refs[last] = step.outputs[0]
     weights = {
         _name(layer, part): tuple(getattr(layer, part).variables)
         for part in _PROJECTIONS
@@ -43,7 +47,16 @@ def attention(splitter, step: Step) -> bool:
         splitter.steps.append(
             Step(part.operation, args, kwargs, outputs, step.prefix, carried)
         )
+    if None not in size:
+        # EinsumDense does not tell the length of what it makes; Flatten wants it.
+        shape = keras.layers.Reshape(size, name=f"{layer.name}_shape")
+        splitter.add(step, shape, (refs[last],), step.outputs)
     return True
+
+
+def _makes_a_mask(step: Step) -> bool:
+    """Whether Keras passes a mask along with the step's output, unseen in the graph."""
+    return step.kind == "Masking" or bool(getattr(step.operation, "mask_zero", False))
 
 
 def _query_value_key(step: Step) -> list[Ref]:

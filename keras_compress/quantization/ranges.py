@@ -163,4 +163,5 @@ _RULES: dict[str, Rule | Callable[..., Rule]] = {
     ),
     **_table(_RECURRENT, "LSTM GRU SimpleRNN RNN ConvLSTM1D ConvLSTM2D Bidirectional"),
     **_table(_float("its inside cannot be reached"), "TimeDistributed Lambda"),
+    **_table(_float("it has masks, scores or more axes"), "MultiHeadAttention"),
 }

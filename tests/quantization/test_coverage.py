@@ -179,3 +179,30 @@ def test_a_reshaped_sigmoid_may_meet_others_in_a_concatenation(between, tmp_path
         return layers.Reshape((1, 1, 8))(layers.Dense(8)(joined))
 
     _check_small(_branch(join), tmp_path)
+
+
+def test_attention_may_be_flattened(tmp_path):
+    tokens = keras.Input((12, 16))
+    x = layers.Flatten()(layers.MultiHeadAttention(2, 8)(tokens, tokens))
+    model = keras.Model(tokens, layers.Dense(3)(x))
+    x = np.random.default_rng(0).normal(size=(64, 12, 16)).astype("float32")
+    aware, loaded = _fitted_and_loaded(model, x, tmp_path)
+    assert not aware.quantization_report.float_layers
+    assert not tflite_export.export(loaded, tmp_path / "m.tflite").float_ops
+    agreement = tflite_export.compare(loaded, tmp_path / "m.tflite", x)
+    assert agreement.within_one_step >= 0.97
+
+
+def test_attention_with_a_mask_that_is_passed_along_stays_whole():
+    ids = keras.Input((12,), dtype="int32")
+    x = layers.Embedding(50, 16, embeddings_initializer="normal", mask_zero=True)(ids)
+    x = layers.Dense(16)(layers.MultiHeadAttention(2, 8)(x, x))
+    model = keras.Model(ids, layers.GlobalAveragePooling1D()(x))
+    words = np.random.default_rng(0).integers(1, 50, (64, 12)).astype("int32")
+    # Unmasked, these would take part in every mean.
+    words[:, 6:] = 0
+    aware = kc.quantize_aware(model, calibration_data=words)
+    kinds = {row.kind for row in aware.quantization_report.float_layers}
+    assert "MultiHeadAttention" in kinds
+    exact = model.predict(words, verbose=0)
+    assert np.abs(exact - aware.predict(words, verbose=0)).max() < 0.05 * np.ptp(exact)
