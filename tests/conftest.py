@@ -13,6 +13,16 @@ def two_cpus():
     return ["CPU:0", "CPU:1"]
 
 
+@pytest.fixture(scope="session")
+def two_replicas(two_cpus):
+    """A strategy on two logical CPUs.
+
+    One for all tests: the collective operations of a second one in the same process
+    would have the keys of the first one's (TensorFlow 2.21).
+    """
+    return tf.distribute.MirroredStrategy(two_cpus)
+
+
 @pytest.fixture(autouse=True)
 def fresh_keras():
     keras.utils.clear_session()

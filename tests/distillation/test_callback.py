@@ -125,10 +125,10 @@ def test_a_tf_data_pipeline_gives_the_same_step():
     )
 
 
-def test_mirrored_strategy_on_two_devices_gives_the_same_step(two_cpus):
+def test_mirrored_strategy_on_two_devices_gives_the_same_step(two_replicas):
     x, y, w = make_data()
     teacher = small_model(2)
-    with tf.distribute.MirroredStrategy(two_cpus).scope():
+    with two_replicas.scope():
         student = compiled(small_model(1))
     dataset = tf.data.Dataset.from_tensor_slices((x, y, w)).batch(32)
     assert student.distribute_strategy.num_replicas_in_sync == 2

@@ -86,8 +86,8 @@ def test_each_way_to_run_a_step_trains_as_running_it_eagerly(mode):
     np.testing.assert_allclose(ranges(found), ranges(expected), atol=0.05)
 
 
-def test_two_replicas_train_with_the_mean_of_their_ranges(two_cpus, tmp_path):
-    with tf.distribute.MirroredStrategy(two_cpus).scope():
+def test_two_replicas_train_with_the_mean_of_their_ranges(two_replicas, tmp_path):
+    with two_replicas.scope():
         model = aware_model()
     assert model.distribute_strategy.num_replicas_in_sync == 2
     x, y = data()
