@@ -4,8 +4,9 @@ import weakref
 
 import keras
 
+from keras_compress.quantization.affine import AffineWrapper, FoldedBatchNormalization
 from keras_compress.quantization.fake_quant import FakeQuantize
-from keras_compress.quantization.wrapper import AffineWrapper, QuantizeWrapper
+from keras_compress.quantization.wrapper import QuantizeWrapper
 from keras_compress.training_step import retrace_training_step
 
 # Keras calls no callback when an exception ends a fit; the next fit tidies up.
@@ -188,6 +189,7 @@ def _layers(model, kinds) -> list:
     """The layers of these kinds, those inside our wrappers too."""
     found = []
     for layer in model.layers:
-        inner = layer.layer if isinstance(layer, AffineWrapper) else layer
+        wrapped = isinstance(layer, (AffineWrapper, FoldedBatchNormalization))
+        inner = layer.layer if wrapped else layer
         found += [item for item in {layer, inner} if isinstance(item, kinds)]
     return found

@@ -65,8 +65,19 @@ class FakeQuantize(keras.layers.Layer):
             aggregation="mean",
         )
 
-    def call(self, inputs, source=None, site=0, training=None):
-        """Round `inputs`; `source` is what the activation function was applied to."""
+    def call(self, inputs, source=None, site=0, only_scale=False, training=None):
+        """Round `inputs`.
+
+        Args:
+            inputs: Activations.
+            source: What the activation function was applied to, if there is one.
+            site: Which of the tensors that share the range this is.
+            only_scale: Whether to return the scale of the int8 tensor, a float32
+                scalar, for the bias of the layer that reads it.
+            training: Whether the range may move.
+        """
+        if only_scale:
+            return self.scale()
         source = inputs if source is None else source
         if self.fixed is None:
             if self.observer is not None:
@@ -90,6 +101,13 @@ class FakeQuantize(keras.layers.Layer):
         # All zero, and nothing but zeros before.
         floor = keras.ops.where(floor + high - low > 0, floor, _NO_FLOOR)
         return low, keras.ops.maximum(high, low + floor)
+
+    def scale(self):
+        """The distance of two neighbouring values, 0 while nothing is rounded."""
+        if not self.enabled or self.observer is not None:
+            return keras.ops.zeros(())
+        low, high = self.range()
+        return keras.ops.convert_to_tensor((high - low) / 255, "float32")
 
     def set_range(self, site: int, low: float, high: float, floor: float) -> None:
         """A range from calibration; later batches move it slowly."""
@@ -125,6 +143,12 @@ class FakeQuantize(keras.layers.Layer):
     def compute_output_shape(self, inputs_shape, source_shape=None):
         """The shape of the inputs."""
         return inputs_shape
+
+    def compute_output_spec(self, inputs, source=None, only_scale=False, **options):
+        """A tensor like the inputs, or a scalar."""
+        if only_scale:
+            return keras.KerasTensor((), "float32")
+        return keras.KerasTensor(inputs.shape, self.compute_dtype)
 
 
 def extremes(values) -> tuple:

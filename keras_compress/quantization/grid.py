@@ -32,6 +32,21 @@ def on_grid(weights, axes: tuple[int, ...], bits: int = 8):
     return rounded if bits == 8 else on_grid(rounded, axes)
 
 
+def stored_scale(weights, axes: tuple[int, ...], bits: int = 8):
+    """The scale of the int8 integers that a file has of `on_grid(weights)`."""
+    return weight_scale(weights, axes, bits) * ((2 ** (bits - 1) - 1) / 127)
+
+
+def bias_on_grid(bias, scale):
+    """The bias rounded to multiples of `scale`, as it is where that is zero.
+
+    The int32 bias of an int8 kernel has the scale of the inputs times that of the
+    weights, per output channel.
+    """
+    safe = keras.ops.where(scale > 0, scale, 1.0)
+    return keras.ops.where(scale > 0, keras.ops.round(bias / safe) * scale, bias)
+
+
 def straight_through(weights, axes: tuple[int, ...], bits: int = 8):
     """`on_grid` forwards, the identity backwards (Bengio et al. 2013, 1308.3432)."""
 

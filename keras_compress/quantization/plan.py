@@ -26,10 +26,15 @@ class Range:
 
 @dataclass
 class Plan:
-    """The rule of each step, in order, and the range of each tensor that gets one."""
+    """The rule of each step, in order, and the range of each tensor that gets one.
+
+    `on_range_of` says for every tensor on a grid whose range that is: its own, or that
+    of the tensor that it was pooled, reshaped or picked from.
+    """
 
     rules: list[Rule] = field(default_factory=list)
     ranges: dict[Ref, Range] = field(default_factory=dict)
+    on_range_of: dict[Ref, Ref] = field(default_factory=dict)
 
     def sites(self, group: Ref) -> int:
         """How many tensors have this range together."""
@@ -169,6 +174,7 @@ class _Planner:
 
     def finished(self) -> Plan:
         """The plan, with groups and sites filled in."""
+        self._plan.on_range_of = self._scale
         sites: dict[Ref, int] = {}
         for ref, found in self._plan.ranges.items():
             found.group = self._find(ref)

@@ -6,13 +6,14 @@ from collections.abc import Callable
 import keras
 
 from keras_compress.graph import Builder, Ref, Step, read_graph, rebuild
-from keras_compress.graph.rebuild import carry_weights
+from keras_compress.quantization.affine import AffineWrapper, FoldedBatchNormalization
 from keras_compress.quantization.calibration import calibrate
 from keras_compress.quantization.fake_quant import FakeQuantize
+from keras_compress.quantization.make import Maker
 from keras_compress.quantization.plan import Plan, plan
 from keras_compress.quantization.report import QuantizationReport, QuantizedLayer
 from keras_compress.quantization.split import split
-from keras_compress.quantization.wrapper import AffineWrapper, QuantizeWrapper
+from keras_compress.quantization.wrapper import QuantizeWrapper
 
 
 def quantize_aware(
@@ -79,7 +80,7 @@ def quantize_aware(
             f"{model.name!r}, none of whose layers is, with layers={layers}:\n"
             f"{_report(graph, planned)}"
         )
-    maker = _Maker(planned, _output_names(model, graph), weight_bits)
+    maker = Maker(graph, planned, _output_names(model, graph), weight_bits)
     names = maker.output_names.values()
     new = rebuild(model, graph, maker.make, maker.make_input, names)
     if calibration_data is not None:
@@ -88,7 +89,8 @@ def quantize_aware(
     return new
 
 
-_OURS = (QuantizeWrapper, AffineWrapper, FakeQuantize)
+_WRAPPERS = (QuantizeWrapper, AffineWrapper, FoldedBatchNormalization)
+_OURS = (*_WRAPPERS, FakeQuantize)
 
 
 def _check_options(weight_bits, percentile, calibration_data) -> None:
@@ -127,80 +129,6 @@ def _report(graph, planned: Plan) -> QuantizationReport:
             for step, rule in zip(graph.steps, planned.rules, strict=True)
         )
     )
-
-
-class _Maker:
-    """Makes what takes the place of each step of a planned graph."""
-
-    def __init__(self, planned: Plan, output_names: dict[Ref, str], bits: int) -> None:
-        self._planned = planned
-        self._rules = iter(planned.rules)
-        self.output_names = output_names
-        self._bits = bits
-
-    def make_input(self, builder: Builder, ref: Ref, tensor):
-        """The input on its grid."""
-        return self._ranged(builder, ref, tensor, tensor.name, tensor.dtype, {})
-
-    def make(self, builder: Builder, step: Step) -> list:
-        """The step's outputs, on their grids."""
-        treatment = next(self._rules).treatment
-        name = self._name(step)
-        if treatment == "linear":
-            outputs = self._wrapped(builder, step, name, QuantizeWrapper)
-        elif treatment == "affine":
-            outputs = self._wrapped(builder, step, name, AffineWrapper)
-        else:
-            outputs = builder.copy(step, name)
-        outputs = keras.tree.flatten(outputs)
-        raw = builder.made | dict(zip(step.outputs, outputs, strict=True))
-        dtype = getattr(step.operation, "dtype_policy", None)
-        return [
-            self._ranged(builder, ref, tensor, step.operation.name, dtype, raw)
-            for ref, tensor in zip(step.outputs, outputs, strict=True)
-        ]
-
-    def _name(self, step: Step) -> str | None:
-        """The name of the model's output if this makes it; None for the layer's own.
-
-        Where the output's range takes that name, what it ranges over is called raw.
-        """
-        named = self.output_names.get(step.outputs[0])
-        if named is None or step.outputs[0] not in self._planned.ranges:
-            return named
-        return f"{named}_raw"
-
-    def _wrapped(self, builder: Builder, step: Step, name: str, kind):
-        inner = builder.clone(step, name)
-        options = {"weight_bits": self._bits} if kind is QuantizeWrapper else {}
-        wrapper = builder.once(
-            ("wrapper", id(step.operation)),
-            lambda: kind(inner, name=inner.name, **options),
-        )
-        args, kwargs = builder.arguments(step)
-        outputs = wrapper(*args, **kwargs)
-        carry_weights(step, inner)
-        return outputs
-
-    def _ranged(self, builder, ref: Ref, tensor, name: str, dtype, raw):
-        found = self._planned.ranges.get(ref)
-        if found is None:
-            return tensor
-        wanted = self.output_names.get(ref) or f"{name}_range"
-        layer = builder.once(
-            ("range", found.group),
-            lambda: FakeQuantize(
-                self._planned.sites(found.group),
-                found.fixed,
-                dtype=dtype,
-                name=wanted
-                if ref in self.output_names
-                else builder.unique_name(wanted),
-            ),
-        )
-        source = {} if found.source is None else {"source": raw[found.source]}
-        site = {"site": found.site} if found.site else {}
-        return layer(tensor, **source, **site)
 
 
 def strip(model: keras.Model) -> keras.Model:
@@ -247,13 +175,21 @@ def strip(model: keras.Model) -> keras.Model:
             return builder.made[step.inputs[0]]
         if not isinstance(operation, _OURS):
             return builder.copy(step, name)
-        given = {name: v for name, v in step.kwargs.items() if v is not None}
-        inner = dataclasses.replace(step, operation=operation.layer, kwargs=given)
+        inner = _unwrapped(step)
         outputs = builder.copy(inner, name)
         if isinstance(operation, QuantizeWrapper):
             operation.copy_rounded_kernels(builder.clone(inner))
-        return outputs
+        # A bias and its scale, which some wrappers give besides, are not read.
+        return [outputs] + [None] * (len(step.outputs) - 1)
 
     return rebuild(
         model, graph, make, lambda builder, ref, tensor: tensor, names.values()
     )
+
+
+def _unwrapped(step: Step) -> Step:
+    """The call of the layer in a wrapper, without what the wrapper alone takes."""
+    own = ("input_scale", "folds")
+    kwargs = {k: v for k, v in step.kwargs.items() if k not in own and v is not None}
+    args, operation = step.args[:1], step.operation.layer
+    return dataclasses.replace(step, operation=operation, args=args, kwargs=kwargs)

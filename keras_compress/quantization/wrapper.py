@@ -3,9 +3,13 @@
 import inspect
 
 import keras
-import tensorflow as tf
 
-from keras_compress.quantization.grid import on_grid, straight_through
+from keras_compress.quantization.grid import (
+    bias_on_grid,
+    on_grid,
+    stored_scale,
+    straight_through,
+)
 
 # Kernel of each layer kind: variable name -> the axes that share a scale.
 _EINSUM = "einsum"
@@ -40,8 +44,9 @@ class QuantizeWrapper(keras.layers.Wrapper):
     """A layer that computes with its kernel on the integer grid.
 
     The kernel is symmetric, one scale max|w| / (2^(bits-1) - 1) per output channel; the
-    gradient passes the rounding as if it were not there. Everything else is the
-    layer's own: bias, regularisers, masks, dtype policy, `trainable`.
+    gradient passes the rounding as if it were not there. In inference the bias lies on
+    the grid of the int32 that it is in the file, if the `input_scale` is given.
+    Everything else is the layer's own: regularisers, masks, dtype policy, `trainable`.
 
     Args:
         layer: A Dense, EinsumDense, Conv1D/2D, DepthwiseConv1D/2D or
@@ -63,9 +68,51 @@ class QuantizeWrapper(keras.layers.Wrapper):
         axes = kernel_axes(self.layer)
         return [(v, axes[v.name]) for v in self.layer.weights if v.name in axes]
 
-    def call(self, inputs, training=None, mask=None):
-        """The layer's output with its kernel on the grid."""
-        given = {"training": training, "mask": mask}
+    def build(self, inputs_shape, input_scale_shape=None) -> None:
+        """Build the layer."""
+        super().build(inputs_shape)
+
+    def call(
+        self,
+        inputs,
+        input_scale=None,
+        folds=False,
+        training=None,
+        mask=None,
+        inputs_mask=None,
+    ):
+        """The layer's output with its kernel on the grid.
+
+        Args:
+            inputs: What the layer is called with.
+            input_scale: The scale of the int8 inputs, a scalar.
+            folds: Whether a BatchNormalization follows that is computed along. Then
+                the result is (output, bias, scale of the int32 bias), the last two
+                of shape (channels,), for `FoldedBatchNormalization`.
+            training: Whether the bias is left as it is.
+            mask: The mask of the inputs.
+            inputs_mask: The same; Keras gives it this name if there is `input_scale`.
+        """
+        scale = None if input_scale is None else self._bias_scale(input_scale)
+        rounds_bias = scale is not None and not folds and not training
+        outputs = self._outputs(
+            inputs,
+            scale if rounds_bias else None,
+            {"training": training, "mask": inputs_mask if mask is None else mask},
+        )
+        if not folds:
+            return outputs
+        bias = getattr(self.layer, "bias", None)
+        bias = keras.ops.zeros_like(scale) if bias is None else bias
+        return outputs, keras.ops.cast(bias, "float32"), scale
+
+    def _bias_scale(self, input_scale):
+        """The scale of the int32 bias of each channel."""
+        [(kernel, axes)] = self.kernels()
+        scale = stored_scale(kernel, axes, self.weight_bits)
+        return input_scale * keras.ops.reshape(scale, (-1,))
+
+    def _outputs(self, inputs, bias_scale, given: dict):
         taken = inspect.signature(self.layer.call).parameters
         options = {name: value for name, value in given.items() if name in taken}
         if not self.enabled:
@@ -74,6 +121,9 @@ class QuantizeWrapper(keras.layers.Wrapper):
             (kernel, straight_through(kernel, axes, self.weight_bits))
             for kernel, axes in self.kernels()
         ]
+        bias = getattr(self.layer, "bias", None)
+        if bias_scale is not None and bias is not None:
+            rounded.append((bias, bias_on_grid(bias, bias_scale)))
         with keras.StatelessScope(rounded, collect_losses=True) as scope:
             outputs = self.layer(inputs, **options)
         for loss in scope.losses:
@@ -90,82 +140,19 @@ class QuantizeWrapper(keras.layers.Wrapper):
             if variable.name in rounded:
                 variable.assign(rounded[variable.name])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, inputs_shape, input_scale_shape=None):
         """The layer's."""
-        return self.layer.compute_output_shape(input_shape)
+        return self.layer.compute_output_shape(inputs_shape)
+
+    def compute_output_spec(self, inputs, input_scale=None, folds=False, **options):
+        """The layer's; with `folds` also those of its bias and the bias' scale."""
+        outputs = self.layer.compute_output_spec(inputs)
+        if not folds:
+            return outputs
+        channels = keras.KerasTensor((outputs.shape[-1],), "float32")
+        return outputs, channels, channels
 
     def get_config(self) -> dict:
         """The arguments of `__init__`."""
         config = super().get_config()
         return {**config, "weight_bits": self.weight_bits, "enabled": self.enabled}
-
-
-@keras.saving.register_keras_serializable(package="keras_compress")
-class AffineWrapper(keras.layers.Wrapper):
-    """A normalization by fixed statistics, Rescaling or LayerScale that stands alone.
-
-    In training it is the layer. In inference it is a 1x1 depthwise convolution with
-    bias, which int8 kernels compute without an error of their own: the one weight of a
-    channel always lies on its grid.
-    """
-
-    def __init__(self, layer, **kwargs) -> None:
-        kwargs.setdefault("dtype", layer.dtype_policy)
-        super().__init__(layer, **kwargs)
-        self.supports_masking = layer.supports_masking
-
-    def call(self, inputs, training=None, mask=None):
-        """The layer's output."""
-        if training and isinstance(self.layer, keras.layers.BatchNormalization):
-            return self.layer(inputs, training=training, mask=mask)
-        channels = inputs.shape[-1]
-        scale, offset = _AFFINE[type(self.layer).__name__](self.layer, channels)
-        kernel = keras.ops.reshape(scale, (1, 1, channels, 1))
-        kernel = keras.ops.cast(kernel, self.compute_dtype)
-        inputs = keras.ops.cast(inputs, self.compute_dtype)
-        shape = keras.ops.shape(inputs)
-        flat = inputs
-        if len(shape) != 4:
-            flat = keras.ops.reshape(inputs, (shape[0], 1, -1, channels))
-        outputs = tf.nn.depthwise_conv2d(flat, kernel, (1, 1, 1, 1), "VALID")
-        outputs = outputs + keras.ops.cast(offset, self.compute_dtype)
-        return outputs if len(shape) == 4 else keras.ops.reshape(outputs, shape)
-
-    def compute_output_shape(self, input_shape):
-        """The shape of the inputs."""
-        return input_shape
-
-
-def _batch_norm(layer, channels: int) -> tuple:
-    scale = keras.ops.rsqrt(layer.moving_variance + layer.epsilon)
-    if layer.scale:
-        scale = scale * layer.gamma
-    offset = -layer.moving_mean * scale
-    return scale, offset + layer.beta if layer.center else offset
-
-
-def _rescaling(layer, channels: int) -> tuple:
-    ones = keras.ops.ones((channels,))
-    return ones * layer.scale, ones * layer.offset
-
-
-def _normalization(layer, channels: int) -> tuple:
-    ones = keras.ops.ones((channels,))
-    mean = keras.ops.reshape(layer.mean, (-1,))
-    deviation = keras.ops.sqrt(keras.ops.reshape(layer.variance, (-1,)))
-    deviation = keras.ops.maximum(deviation, keras.config.epsilon())
-    if layer.invert:
-        return ones * deviation, ones * mean
-    return ones / deviation, ones * (-mean / deviation)
-
-
-def _layer_scale(layer, channels: int) -> tuple:
-    return layer.gamma, keras.ops.zeros((channels,))
-
-
-_AFFINE = {
-    "BatchNormalization": _batch_norm,
-    "Rescaling": _rescaling,
-    "Normalization": _normalization,
-    "LayerScale": _layer_scale,
-}

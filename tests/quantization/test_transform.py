@@ -9,8 +9,9 @@ import pytest
 from keras import layers, ops
 
 import keras_compress as kc
+from keras_compress.quantization.affine import AffineWrapper
 from keras_compress.quantization.fake_quant import FakeQuantize
-from keras_compress.quantization.wrapper import AffineWrapper, QuantizeWrapper
+from keras_compress.quantization.wrapper import QuantizeWrapper
 
 OURS = (QuantizeWrapper, AffineWrapper, FakeQuantize)
 

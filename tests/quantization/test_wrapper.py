@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from keras_compress.quantization.wrapper import AffineWrapper, QuantizeWrapper
+from keras_compress.quantization.affine import AffineWrapper
+from keras_compress.quantization.wrapper import QuantizeWrapper
 
 
 def data(*shape):
