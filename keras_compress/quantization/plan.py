@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import keras
+
 from keras_compress.graph import Graph, Ref, Step
 from keras_compress.quantization.ranges import Rule, is_of_keras, rule_of
 
@@ -69,6 +71,7 @@ class _Planner:
         self._scale: dict[Ref, Ref] = {}
         self._merged: dict[Ref, Ref] = {}
         self._seen: dict[tuple, Step] = {}
+        self._same: dict[Ref, Ref] = {}
 
     def take(self, step: Step) -> None:
         rule = self._joined.get(id(step)) or rule_of(step)
@@ -84,9 +87,10 @@ class _Planner:
                 # The model's own outputs keep their gradient everywhere.
                 if ref not in self._outputs:
                     self.give_range(ref, fixed=rule.range)
-            self._join_twin(step)
         elif rule.treatment != "joined":
             self._new_range(step, rule)
+        if rule.treatment != "float":
+            self._join_twin(step)
 
     def give_range(self, ref: Ref, **details) -> None:
         """A range of its own for a float tensor."""
@@ -99,27 +103,46 @@ class _Planner:
         last, source = step, None
         if rule.treatment == "relu":
             [source] = step.inputs
-        follower = self._only_consumer(step)
-        if rule.treatment == "linear" and _is_batch_norm(follower):
+        follower, *others = self._consumers_as_one(step)
+        if rule.treatment == "linear" and not others and _is_batch_norm(follower):
             last = self._join(follower)
-            follower = self._only_consumer(last)
         # A transposed convolution takes a ReLU only with a BatchNormalization between.
         takes_relu = last is not step or not step.kind.endswith("Transpose")
         fuses = takes_relu and rule.treatment in _FUSES_RELU
-        if fuses and _treatment(follower) == "relu":
+        relus = self._consumers_as_one(last)
+        if fuses and _treatment(relus[0]) == "relu":
             [source] = last.outputs
-            last = self._join(follower)
-        for ref in last.outputs:
+            made = [ref for relu in relus for ref in self._join(relu).outputs]
+        else:
+            made = last.outputs
+        for ref in made:
             self.give_range(ref, source=source)
-        if last is step and rule.treatment != "float":
-            self._join_twin(step)
 
     def _join_twin(self, step: Step) -> None:
         """One range for steps that compute the same: the converter makes them one."""
-        twin = self._seen.setdefault(_what_it_computes(step), step)
+        twin = self._seen.setdefault(self._what_it_computes(step), step)
         for ref, other in zip(step.outputs, twin.outputs, strict=True):
+            self._same[ref] = other
             if ref in self._plan.ranges and other in self._plan.ranges:
                 self._merge(ref, other)
+
+    def _are_twins(self, step: Step, other: Step) -> bool:
+        same_kind = step.kind == other.kind and _treatment(step) != "float"
+        return same_kind and (
+            self._what_it_computes(step) == self._what_it_computes(other)
+        )
+
+    def _what_it_computes(self, step: Step) -> tuple:
+        """Equal for two steps only if they give the same outputs."""
+        operation = step.operation
+        given = keras.tree.map_structure(
+            lambda item: self._same.get(item, item) if isinstance(item, Ref) else item,
+            (step.args, step.kwargs),
+        )
+        if getattr(operation, "variables", ()) or not is_of_keras(operation):
+            return (id(operation), repr(given))
+        config = {k: v for k, v in operation.get_config().items() if k != "name"}
+        return (step.kind, repr(config), repr(given))
 
     def _join(self, step: Step) -> Step:
         self._joined[id(step)] = Rule("joined")
@@ -182,20 +205,17 @@ class _Planner:
             sites[found.group] = found.site + 1
         return self._plan
 
-    def _only_consumer(self, step: Step) -> Step | None:
-        """The one step that reads what this one makes, None if more is done with it."""
+    def _consumers_as_one(self, step: Step) -> list[Step | None]:
+        """The one step that reads what this one makes, and those that compute the same.
+
+        [None] if the steps that read it differ, or if the model returns it.
+        """
         found = [reader for ref in step.outputs for reader in self._consumers[ref]]
-        alone = len(found) == 1 and not self._outputs.intersection(step.outputs)
-        return found[0] if alone else None
-
-
-def _what_it_computes(step: Step) -> tuple:
-    """Equal for two steps only if they give the same outputs."""
-    operation, given = step.operation, repr((step.args, step.kwargs))
-    if getattr(operation, "variables", ()) or not is_of_keras(operation):
-        return (id(operation), given)
-    config = {k: v for k, v in operation.get_config().items() if k != "name"}
-    return (step.kind, repr(config), given)
+        if not found or self._outputs.intersection(step.outputs):
+            return [None]
+        first, *others = found
+        same = all(self._are_twins(first, other) for other in others)
+        return found if same else [None]
 
 
 def _treatment(step: Step | None) -> str:

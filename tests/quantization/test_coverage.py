@@ -103,12 +103,14 @@ def _check_small(model, tmp_path):
     x = np.random.default_rng(0).normal(size=(64, 16, 16, 3)).astype("float32")
     aware, loaded = _fitted_and_loaded(model, x, tmp_path)
     assert not aware.quantization_report.float_layers
-    assert not tflite_export.export(loaded, tmp_path / "m.tflite").float_ops
+    result = tflite_export.export(loaded, tmp_path / "m.tflite")
+    assert not result.float_ops
     agreement = tflite_export.compare(loaded, tmp_path / "m.tflite", x)
     assert agreement.within_one_step >= 0.97
     exact = model.predict(x, verbose=0)
     plain = kc.quantize_aware(model, calibration_data=x).predict(x, verbose=0)
     assert np.abs(exact - plain).max() < 0.05 * np.ptp(exact)
+    return result
 
 
 def test_the_scaled_sum_of_inception_resnet_is_a_product_and_a_sum(tmp_path):
@@ -157,6 +159,16 @@ def test_layers_that_compute_the_same_are_one_op_on_one_range(make, tmp_path):
         return layers.Add()([layers.Conv2D(8, 1)(first), layers.Conv2D(8, 1)(joined)])
 
     _check_small(_branch(join), tmp_path)
+
+
+def test_a_silu_that_is_computed_twice_is_on_one_range(tmp_path):
+    def join(x, y):
+        first, second = (layers.Activation("silu")(y) for _ in range(2))
+        joined = layers.Concatenate()([layers.Rescaling(1.2)(y), second])
+        return layers.Add()([layers.Conv2D(8, 1)(first), layers.Conv2D(8, 1)(joined)])
+
+    result = _check_small(_branch(join), tmp_path)
+    assert result.ops["MUL"] == 2
 
 
 def test_a_product_with_one_between_two_sums_is_no_op_of_its_own(tmp_path):

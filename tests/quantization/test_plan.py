@@ -106,6 +106,53 @@ def test_a_relu_joins_only_what_it_alone_reads():
     assert ranged(net) == ["Conv2D", "ReLU"]
 
 
+def test_relus_that_compute_the_same_join_what_they_alone_read():
+    def net(x):
+        y = norm()(conv()(x))
+        return [conv()(layers.ReLU()(y)), conv()(layers.ReLU()(y))]
+
+    graph, found = planned(net)
+    relus = [step.outputs[0] for step in graph.steps if step.kind == "ReLU"]
+    assert [r.kind for r in graph.steps if r.outputs[0] in found.ranges] == [
+        *("ReLU", "ReLU", "Conv2D", "Conv2D")
+    ]
+    assert len({found.ranges[ref].group for ref in relus}) == 1
+    assert len({found.ranges[ref].source for ref in relus} - {None}) == 1
+
+
+@pytest.mark.parametrize(
+    "other", [lambda: layers.ReLU(6.0), layers.LeakyReLU, layers.MaxPooling2D]
+)
+def test_relus_join_nothing_that_other_steps_read_too(other):
+    def net(x):
+        y = conv()(x)
+        return [layers.ReLU()(y), layers.ReLU()(y), other()(y)]
+
+    graph, found = planned(net)
+    assert graph.steps[0].outputs[0] in found.ranges
+
+
+def test_steps_that_compute_the_same_from_the_same_are_on_one_range():
+    def net(x):
+        y = conv()(x)
+        first, second = (layers.Activation("silu")(y) for _ in range(2))
+        return [conv()(first), layers.Concatenate()([second, x])]
+
+    graph, found = planned(net)
+    products = [step.outputs[0] for step in graph.steps if step.kind == "Multiply"]
+    assert len({found.ranges[ref].group for ref in products}) == 1
+
+
+def test_steps_that_compute_the_same_from_other_tensors_have_ranges_of_their_own():
+    def net(x):
+        first, second = (layers.Activation("silu")(conv()(x)) for _ in range(2))
+        return layers.Add()([first, second])
+
+    graph, found = planned(net)
+    products = [step.outputs[0] for step in graph.steps if step.kind == "Multiply"]
+    assert len({found.ranges[ref].group for ref in products}) == 2
+
+
 def test_a_sum_takes_the_relu_after_it():
     def net(x):
         y = conv()(x)
