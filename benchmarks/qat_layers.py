@@ -57,7 +57,8 @@ def compare_layers(model: keras.Model, path, arrays: list) -> list[RangeRow]:
             (step.args, step.kwargs),
         )
         outputs = keras.tree.flatten(step.operation(*args, **kwargs))
-        if isinstance(step.operation, FakeQuantize):
+        rounds = isinstance(step.operation, FakeQuantize)
+        if rounds and not step.kwargs.get("only_scale"):
             row, outputs[0] = _row(step.operation, np.asarray(outputs[0]), tensors)
             rows.append(row)
         values.update(zip(step.outputs, outputs, strict=True))
