@@ -65,12 +65,15 @@ class FakeQuantize(keras.layers.Layer):
             aggregation="mean",
         )
 
-    def call(self, inputs, source=None, site=0, only_scale=False, training=None):
+    def call(
+        self, inputs, source=None, cap=None, site=0, only_scale=False, training=None
+    ):
         """Round `inputs`.
 
         Args:
             inputs: Activations.
-            source: What the activation function was applied to, if there is one.
+            source: What a ReLU was applied to, if `inputs` is the output of one.
+            cap: The most that this ReLU lets through, None for anything.
             site: Which of the tensors that share the range this is.
             only_scale: Whether to return the scale of the int8 tensor, a float32
                 scalar, for the bias of the layer that reads it.
@@ -78,13 +81,21 @@ class FakeQuantize(keras.layers.Layer):
         """
         if only_scale:
             return self.scale()
-        source = inputs if source is None else source
-        if self.fixed is None:
-            if self.observer is not None:
-                self.observer(inputs, source, site)
-                return inputs
-            if training and self.trainable and self.update:
-                self._observe(inputs, source, site)
+        if self.observer is not None and self.fixed is None:
+            self.observer(inputs, inputs if source is None else source, site)
+            return inputs
+        if training and self.enabled and source is not None and self.sites == 1:
+            # A range from zero to at most `cap` does what the ReLU does, whose output
+            # is then not computed.
+            inputs = source
+        if training and self.trainable and self.update and self.fixed is None:
+            low, high = extremes(inputs)
+            if inputs is source:
+                low, high = (
+                    keras.ops.clip(end, 0.0, cap or float("inf")) for end in (low, high)
+                )
+            floor = floor_of((inputs if source is None else source)[:1])
+            self._observe(low, high, floor, site)
         if not self.enabled:
             return inputs
         values = keras.ops.cast(inputs, "float32")
@@ -114,15 +125,14 @@ class FakeQuantize(keras.layers.Layer):
         batches = _MOMENTUM / (1 - _MOMENTUM)
         self._assign(site, low, high, floor, batches)
 
-    def _observe(self, values, source, site: int) -> None:
+    def _observe(self, low, high, floor, site: int) -> None:
         batches = self.batches[site]
         old = keras.ops.minimum(batches / (batches + 1), _MOMENTUM)
-        low, high = extremes(values)
         self._assign(
             site,
             old * self.minimum[site] + (1 - old) * low,
             old * self.maximum[site] + (1 - old) * high,
-            keras.ops.maximum(self.floor[site], floor_of(source[:1])),
+            keras.ops.maximum(self.floor[site], floor),
             batches + 1,
         )
 

@@ -49,8 +49,9 @@ class Maker:
         outputs = keras.tree.flatten(outputs)
         raw = builder.made | dict(zip(step.outputs, outputs, strict=True))
         dtype = getattr(step.operation, "dtype_policy", None)
+        cap = _cap(step.operation)
         return [
-            self._ranged(builder, ref, tensor, step.operation.name, dtype, raw)
+            self._ranged(builder, ref, tensor, step.operation.name, dtype, raw, cap)
             for ref, tensor in zip(step.outputs, outputs, strict=True)
         ]
 
@@ -105,7 +106,7 @@ class Maker:
         carry_weights(step, inner)
         return outputs
 
-    def _ranged(self, builder, ref: Ref, tensor, name: str, dtype, raw):
+    def _ranged(self, builder, ref: Ref, tensor, name: str, dtype, raw, cap=None):
         found = self._planned.ranges.get(ref)
         if found is None:
             return tensor
@@ -121,7 +122,9 @@ class Maker:
                 else builder.unique_name(wanted),
             ),
         )
-        source = {} if found.source is None else {"source": raw[found.source]}
+        source = {}
+        if found.source is not None:
+            source = {"source": raw[found.source], "cap": cap}
         site = {"site": found.site} if found.site else {}
         return layer(tensor, **source, **site)
 
@@ -132,6 +135,15 @@ def _folds(graph: Graph, step: Step) -> bool:
         return False
     rank = len(graph.tensors[step.inputs[0]].shape)
     return step.operation.axis in (-1, rank - 1)
+
+
+def _cap(operation: keras.Operation) -> float | None:
+    """The most that a ReLU lets through."""
+    if isinstance(operation, keras.layers.ReLU):
+        return operation.max_value
+    activation = getattr(operation, "activation", None)
+    names = (getattr(activation, "__name__", ""), type(operation).__name__)
+    return 6.0 if {"relu6", "Relu6"}.intersection(names) else None
 
 
 def _no_range():
