@@ -3,14 +3,23 @@
 from keras_compress.distillation.callback import Distillation
 from keras_compress.distillation.objectives import SoftTargets
 from keras_compress.distillation.teacher_cache import TeacherCache
+from keras_compress.pruning.kernels import sparsity
+from keras_compress.pruning.magnitude import MagnitudePruning
+from keras_compress.pruning.patterns import Block
+from keras_compress.pruning.schedules import ConstantSparsity, PolynomialDecay
 from keras_compress.quantization.callback import QuantizationSchedule
 from keras_compress.quantization.transform import quantize_aware, strip
 
 __all__ = [
+    "Block",
+    "ConstantSparsity",
     "Distillation",
+    "MagnitudePruning",
+    "PolynomialDecay",
     "QuantizationSchedule",
     "SoftTargets",
     "TeacherCache",
     "quantize_aware",
+    "sparsity",
     "strip",
 ]
