@@ -13,7 +13,7 @@ from tabulate import tabulate
 from keras_compress.pruning.kernels import find_kernels
 from keras_compress.pruning.selection import largest, number_kept
 
-# The least rise of a loss per sparsity, so that of equal losses the sparser comes later.
+# The least rise of a loss with sparsity: of equal losses the sparser comes later.
 _RISE = 1e-6
 
 
@@ -109,7 +109,7 @@ def sensitivity(
     >>> model = keras.Sequential(
     ...     [keras.Input((4,)), keras.layers.Dense(2, name="dense")], name="model"
     ... )
-    >>> model.layers[0].set_weights([[[5, 0], [0, 4], [1, 0], [0, 1]], [0, 0]])
+    >>> _ = model.layers[0].kernel.assign([[5, 0], [0, 4], [1, 0], [0, 1]])
     >>> model.compile(loss="mse", metrics=["accuracy"])
     >>> data = np.eye(4, dtype="float32"), np.eye(2, dtype="float32")[[0, 1, 0, 1]]
     >>> print(sensitivity(model, data, sparsities=(0.5, 0.75)))
@@ -171,7 +171,7 @@ def kernels_by_layer(model, layers: Callable | None = None) -> dict[str, list]:
 
 def _checked(sparsities) -> tuple[float, ...]:
     numbers = np.asarray(sparsities, "float64")
-    inside = numbers.ndim == 1 and numbers.size and (0 < numbers).all()
+    inside = numbers.ndim == 1 and numbers.size and (numbers > 0).all()
     if not (inside and (numbers < 1).all() and (np.diff(numbers) > 0).all()):
         raise ValueError(
             "`sparsities` must be ascending numbers between 0 and 1, the shares of a "
