@@ -45,11 +45,19 @@ class SharedWeights(keras.constraints.Constraint):
         cluster = tf.cast(self.cluster.value, "int32")
         cluster = tf.where(w != 0, cluster, 0)
         # In float64 the mean of equal float32 weights is exactly their value.
-        size = self.clusters + 1
-        sums = tf.math.bincount(
-            cluster, tf.cast(w, "float64"), size, size, dtype="float64"
-        )
-        counts = tf.math.bincount(cluster, None, size, size, dtype="float64")
+        weights = tf.reshape(tf.cast(w, "float64"), [-1])
+        sums = self._sums(cluster, weights)
+        counts = self._sums(cluster, tf.zeros([0], "float64"))
         means = sums[1:] / tf.maximum(counts[1:], 1)
         values = tf.concat([[0], tf.cast(means, w.dtype)], axis=0)
         return tf.gather(values, cluster)
+
+    def _sums(self, cluster, weights):
+        """The sum of the weights of each cluster; of no weights, their numbers.
+
+        The operation itself: `tf.math.bincount` looks for the largest cluster first,
+        which costs time, and which XLA cannot compile.
+        """
+        return tf.raw_ops.DenseBincount(
+            input=tf.reshape(cluster, [-1]), size=self.clusters + 1, weights=weights
+        )
