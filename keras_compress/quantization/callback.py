@@ -1,16 +1,15 @@
 """`QuantizationSchedule`: when rounding begins and when ranges and statistics stop."""
 
-import weakref
-
 import keras
 
 from keras_compress.quantization.affine import AffineWrapper, FoldedBatchNormalization
 from keras_compress.quantization.fake_quant import FakeQuantize
 from keras_compress.quantization.wrapper import QuantizeWrapper
-from keras_compress.training_step import retrace_training_step
-
-# Keras calls no callback when an exception ends a fit; the next fit tidies up.
-_UNFINISHED = weakref.WeakKeyDictionary()
+from keras_compress.training_step import (
+    TrainingStepExtension,
+    extend_training_step,
+    retrace_training_step,
+)
 
 
 class QuantizationSchedule(keras.callbacks.Callback):
@@ -58,9 +57,10 @@ class QuantizationSchedule(keras.callbacks.Callback):
         self._steps: dict[str, int] = {}
         self._done: set[str] = set()
         self._trainable: dict = {}
+        self._remove_extension = lambda: None
 
     def on_train_begin(self, logs=None) -> None:
-        """Refuse what cannot be scheduled; undo what a fit that crashed has left."""
+        """Refuse what cannot be scheduled."""
         if not _layers(self.model, FakeQuantize):
             raise ValueError(
                 "`QuantizationSchedule` needs a model made by `kc.quantize_aware`. "
@@ -81,10 +81,10 @@ class QuantizationSchedule(keras.callbacks.Callback):
                 "keras.callbacks.SwapEMAWeights or leave one of them out. Received: "
                 f"optimizer={type(self.model.optimizer).__name__}(use_ema=True)"
             )
-        if self.model in _UNFINISHED:
-            _UNFINISHED[self.model].on_train_end()
-        _UNFINISHED[self.model] = self
         self._steps, self._done = {}, set()
+        self._remove_extension = extend_training_step(
+            self.model, TrainingStepExtension(None, self, on_restore=self._undo)
+        )
 
     def on_epoch_begin(self, epoch, logs=None) -> None:
         """Turn times into steps in the first epoch, be it resumed; throw switches."""
@@ -105,13 +105,16 @@ class QuantizationSchedule(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None) -> None:
         """Let a later fit without this callback train everything again."""
+        self._remove_extension()
+        self._undo()
+
+    def _undo(self) -> None:
         self._set_enabled(True)
         for layer in _layers(self.model, FakeQuantize):
             layer.update = True
         for layer, trainable in self._trainable.items():
             layer.trainable = trainable
         self._trainable = {}
-        _UNFINISHED.pop(self.model, None)
         self._retrace()
 
     def _now(self) -> int:

@@ -239,7 +239,6 @@ def test_the_next_scheduled_fit_undoes_what_a_crash_has_left(again):
     assert fit(model).moved(STATISTICS) == [True] * 16
 
 
-@pytest.mark.xfail(strict=True, reason="only a fit with a schedule tidies up")
 def test_the_next_fit_without_a_schedule_undoes_what_a_crash_has_left():
     model, _ = crashed()
     watch = fit(model)
