@@ -28,8 +28,8 @@ def layerwise_sparsity(
             kernel, except Embedding and recurrent layers.
 
     Returns:
-        Layer name -> sparsity. If each layer keeps round(n * (1 - sparsity)) of its n
-        weights, the model keeps round(N * (1 - target)) of its N.
+        Layer name -> sparsity, below 1. If each layer keeps round(n * (1 - sparsity))
+        of its n weights, the model keeps round(N * (1 - target)) of its N.
 
     Raises:
         ValueError: If the target is outside [0, 1), the method is unknown, the model
@@ -61,6 +61,11 @@ def layerwise_sparsity(
     shapes = [[tuple(v.shape) for v in variables] for variables in kernels.values()]
     sizes = np.array([sum(map(math.prod, layer)) for layer in shapes])
     keep = number_kept(int(sizes.sum()), target)
+    if keep < len(sizes):
+        raise ValueError(
+            "`target` must leave each layer at least one weight. Received: target="
+            f"{target}, which leaves {keep} weights to {len(sizes)} layers"
+        )
     if isinstance(method, Sensitivity):
         shares = _equal_loss(method, list(kernels), sizes, keep)
     elif method == "erk":
@@ -119,11 +124,12 @@ def _equal_loss(measured, names, sizes, keep: int) -> np.ndarray:
 
 
 def _whole_numbers(exact, sizes, total: int) -> np.ndarray:
-    """The numbers rounded so that they add up; the largest remainders go up."""
-    whole = np.minimum(np.floor(exact), sizes).astype("int64")
+    """The numbers rounded, to 1 at least, so that they add up; the largest remainders
+    go up."""
+    whole = np.clip(np.floor(exact), 1, sizes).astype("int64")
     order = np.argsort(whole - exact, kind="stable")
     while (missing := total - whole.sum()) != 0:
         step = np.sign(missing)
-        free = [i for i in order if 0 <= whole[i] + step <= sizes[i]]
+        free = [i for i in order if 1 <= whole[i] + step <= sizes[i]]
         whole[free[: abs(missing)]] += step
     return whole

@@ -35,13 +35,13 @@ def measured(sparsities=(0.5, 0.9), **values):
     return Sensitivity("accuracy", False, 0.9, sparsities, values)
 
 
-@pytest.mark.parametrize("target", [0, 0.1, 0.5, 0.777, 0.9, 0.999])
+@pytest.mark.parametrize("target", [0, 0.1, 0.5, 0.777, 0.9, 0.997])
 def test_erk_hits_the_target_to_the_weight(target):
     found = layerwise_sparsity(build(), target)
     total = sum(SIZES.values())
     assert list(found) == list(SIZES)
     assert sum(kept(found).values()) == round(total * (1 - target))
-    assert all(0 <= sparsity <= 1 for sparsity in found.values())
+    assert all(0 <= sparsity < 1 for sparsity in found.values())
 
 
 def test_erk_keeps_in_proportion_to_the_sum_of_the_dimensions():
@@ -112,6 +112,11 @@ def test_several_kernels_of_a_layer_count_together():
 def test_a_target_outside_the_range_is_refused(target):
     with pytest.raises(ValueError, match=rf"in \[0, 1\).*target={target}"):
         layerwise_sparsity(build(), target)
+
+
+def test_a_target_that_would_leave_a_layer_without_weights_is_refused():
+    with pytest.raises(ValueError, match="leaves 2 weights to 3 layers"):
+        layerwise_sparsity(build(), 0.998)
 
 
 def test_an_unknown_method_is_refused():
