@@ -206,3 +206,32 @@ def test_the_configuration_and_the_range_are_saved(tmp_path):
         False,
     )
     assert range_of(loaded) == [-3, 5]
+
+
+@pytest.mark.parametrize("cap", [None, 6.0])
+def test_training_computes_what_the_relu_gives_without_computing_it(cap):
+    """Values, gradients and ranges of rounding x are those of rounding relu(x)."""
+    x = tf.Variable(values(3.0, (16, 40)))
+    assert float(tf.reduce_max(x)) > 6
+    found, expected = FakeQuantize(), FakeQuantize()
+    weights = values()[0, :40]
+    results = []
+    for layer, given in ((found, True), (expected, False)):
+        with tf.GradientTape() as tape:
+            relu = tf.nn.relu(x) if cap is None else tf.nn.relu6(x)
+            options = {"source": x, "cap": cap} if given else {}
+            y = layer(relu, training=True, **options)
+            loss = tf.reduce_sum(y * weights)
+        results.append((y, tape.gradient(loss, x), range_of(layer)))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_the_scale_is_that_of_the_int8_tensor_and_zero_while_nothing_is_rounded():
+    layer = layer_of(-1, 2)
+    x = values()
+    assert float(layer(x, only_scale=True)) == pytest.approx(3 / 255)
+    layer.enabled = False
+    assert float(layer(x, only_scale=True)) == 0
+    fixed = FakeQuantize(fixed=(0, 255 / 256))
+    assert float(fixed(x, only_scale=True)) == pytest.approx(1 / 256)
