@@ -1,12 +1,15 @@
 """Model compression for Keras 3 on TensorFlow."""
 
+from keras_compress.clustering.callback import WeightClustering
 from keras_compress.distillation.callback import Distillation
 from keras_compress.distillation.objectives import SoftTargets
 from keras_compress.distillation.teacher_cache import TeacherCache
 from keras_compress.pruning.kernels import sparsity
+from keras_compress.pruning.layerwise import layerwise_sparsity
 from keras_compress.pruning.magnitude import MagnitudePruning
 from keras_compress.pruning.patterns import Block
 from keras_compress.pruning.schedules import ConstantSparsity, PolynomialDecay
+from keras_compress.pruning.sensitivity import Sensitivity, sensitivity
 from keras_compress.quantization.callback import QuantizationSchedule
 from keras_compress.quantization.transform import quantize_aware, strip
 
@@ -17,9 +20,13 @@ __all__ = [
     "MagnitudePruning",
     "PolynomialDecay",
     "QuantizationSchedule",
+    "Sensitivity",
     "SoftTargets",
     "TeacherCache",
+    "WeightClustering",
+    "layerwise_sparsity",
     "quantize_aware",
+    "sensitivity",
     "sparsity",
     "strip",
 ]

@@ -118,7 +118,7 @@ class QuantizationSchedule(keras.callbacks.Callback):
         self._retrace()
 
     def _now(self) -> int:
-        return int(self.model.optimizer.iterations)
+        return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
 
     def _in_steps(self, time, epoch: int) -> int:
         """The step of the optimizer; a fraction counts from where epoch 0 began."""
