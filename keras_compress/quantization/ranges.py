@@ -44,6 +44,9 @@ def rule_of(step: Step) -> Rule:
     found = _RULES.get(step.kind)
     if found is None:
         return Rule("float", f"no rule for {step.kind}")
+    if found is SHARED and len(step.inputs) == 1:
+        # The other operand is a number, which the file has on the same grid.
+        return ROUNDED
     return found if isinstance(found, Rule) else found(step.operation)
 
 
@@ -67,8 +70,14 @@ def _activation(operation) -> Rule:
 
 
 def _relu(layer) -> Rule:
-    plain = not layer.negative_slope and not layer.threshold
-    return RELU if plain and layer.max_value in (None, 6) else NEW
+    """A ReLU of another `max_value` was split, unless it has one of the others too."""
+    capped = layer.max_value not in (None, 6)
+    if layer.negative_slope:
+        several = layer.threshold or layer.max_value is not None
+        return _float("LiteRT has no op for such a ReLU") if several else NEW
+    if layer.threshold:
+        return _float("LiteRT has no op for such a ReLU") if capped else NEW
+    return _float("its max_value is not above zero") if capped else RELU
 
 
 def _last_axis(rule: Rule) -> Callable[..., Rule]:
@@ -114,6 +123,7 @@ _FUNCTIONS: dict[str, Rule] = {
     "sigmoid": PROBABILITY,
     "softmax": PROBABILITY,
     "tanh": TANH,
+    "exponential": NEW,
     "hard_silu": NEW,
     "leaky_relu": NEW,
     "gelu": NEW,
@@ -141,10 +151,11 @@ _RULES: dict[str, Rule | Callable[..., Rule]] = {
     **_table(TANH, "Tanh"),
     **_table(NEW, "LeakyReLU LeakyRelu PReLU HardSwish HardSilu Gelu"),
     **_table(ADD, "Add"),
-    **_table(NEW, "Subtract Multiply Dot Matmul Einsum Embedding"),
-    **_table(SHARED, "Concatenate Maximum Minimum"),
-    **_table(NEW, "GlobalAveragePooling1D GlobalAveragePooling2D Mean"),
-    **_table(ROUNDED, "AveragePooling1D AveragePooling2D Resizing"),
+    **_table(NEW, "Subtract Multiply Divide TrueDivide Dot Matmul Einsum Embedding"),
+    **_table(NEW, "Absolute Exp"),
+    **_table(SHARED, "Concatenate Stack Maximum Minimum"),
+    **_table(NEW, "GlobalAveragePooling1D GlobalAveragePooling2D Mean Sum"),
+    **_table(ROUNDED, "AveragePooling1D AveragePooling2D AveragePool Resizing"),
     **_table(
         SAME,
         "MaxPooling1D MaxPooling2D GlobalMaxPooling1D GlobalMaxPooling2D "
@@ -153,7 +164,8 @@ _RULES: dict[str, Rule | Callable[..., Rule]] = {
         "Dropout SpatialDropout1D SpatialDropout2D GaussianNoise GaussianDropout "
         "AlphaDropout ActivityRegularization Masking InputLayer "
         # Operations of keras.ops.
-        "GetItem Transpose Squeeze ExpandDims Split Pad StopGradient Max",
+        "GetItem Transpose Swapaxes Moveaxis Squeeze ExpandDims Split Pad Tile Repeat "
+        "StopGradient Max Min MaxPool",
     ),
     "UpSampling2D": _upsampling,
     **_table(_NO_KERNEL, "Conv3D Conv3DTranspose MaxPooling3D AveragePooling3D ELU"),

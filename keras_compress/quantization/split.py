@@ -38,8 +38,8 @@ def split(graph: Graph) -> Graph:
 
     A Conv, Dense or depthwise layer with an activation becomes a linear layer and the
     activation; a SeparableConv a depthwise and a pointwise convolution; Average and the
-    scaled sum of InceptionResNetV2 a sum and a product; silu and hard sigmoid what they
-    are made of.
+    scaled sum of InceptionResNetV2 a sum and a product; silu, hard sigmoid and a ReLU
+    with a `max_value` other than 6 what they are made of.
     """
     splitter = _Splitter(graph)
     for step in graph.steps:
@@ -186,6 +186,45 @@ def _hard_sigmoid(splitter: _Splitter, step: Step) -> None:
     splitter.add(step, share, (clipped,), step.outputs)
 
 
+def _capped_relu(splitter: _Splitter, step: Step) -> bool:
+    """min(max(x, 0), cap) as relu6(6 / cap * x) * cap / 6: LiteRT caps at 6 alone."""
+    layer = step.operation
+    cap, name, dtype = layer.max_value, layer.name, layer.dtype_policy
+    if cap in (None, 6) or cap <= 0 or layer.negative_slope or layer.threshold:
+        return False
+    stretch = splitter.part(
+        layer,
+        "stretch",
+        lambda: keras.layers.Rescaling(6 / cap, dtype=dtype, name=f"{name}_stretch"),
+    )
+    relu6 = splitter.part(
+        layer,
+        "relu6",
+        lambda: keras.layers.ReLU(6.0, dtype=dtype, name=f"{name}_relu6"),
+    )
+    shrink = splitter.part(
+        layer,
+        "shrink",
+        lambda: keras.layers.Rescaling(cap / 6, dtype=dtype, name=name),
+    )
+    middle = splitter.add(step, stretch, step.args)
+    middle = splitter.add(step, relu6, (middle,))
+    splitter.add(step, shrink, (middle,), step.outputs)
+    return True
+
+
+def _maximum(splitter: _Splitter, step: Step) -> bool:
+    """max(x, 0), which the converter knows to be a ReLU."""
+    numbers = [item for item in step.args if isinstance(item, (int, float))]
+    dtypes = [splitter.graph.tensors[ref].dtype for ref in step.inputs]
+    if len(dtypes) != 1 or "float" not in dtypes[0] or numbers != [0]:
+        return False
+    layer = step.operation
+    relu = splitter.part(layer, "relu", lambda: keras.layers.ReLU(name=layer.name))
+    splitter.add(step, relu, step.inputs, step.outputs)
+    return True
+
+
 def _average(splitter: _Splitter, step: Step) -> bool:
     layer = step.operation
     name, dtype = layer.name, layer.dtype_policy
@@ -253,6 +292,8 @@ _SPLITS: dict[str, Callable[..., bool]] = {
     "Activation": _activation,
     "Silu": _always(_silu),
     "HardSigmoid": _always(_hard_sigmoid),
+    "ReLU": _capped_relu,
+    "Maximum": _maximum,
     "Average": _average,
     "CustomScaleLayer": _scaled_sum,
     "MultiHeadAttention": attention,

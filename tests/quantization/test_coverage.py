@@ -171,6 +171,37 @@ def test_a_silu_that_is_computed_twice_is_on_one_range(tmp_path):
     assert result.ops["MUL"] == 2
 
 
+def test_operations_with_int8_kernels_stay_in_int8(tmp_path):
+    ops = keras.ops
+
+    def join(x, y):
+        y = ops.abs(y) / 3.0 + ops.exp(ops.minimum(y, 0.5))
+        y = ops.swapaxes(ops.repeat(y, 2, axis=1), 1, 2)
+        y = ops.tile(ops.max_pool(y, (1, 2)), (1, 1, 1, 2))
+        y = ops.stack([y, layers.Concatenate()([x, x])], axis=-1)
+        y = layers.Conv2D(8, 1)(ops.min(y, axis=-1))
+        return ops.sum(y, axis=(1, 2), keepdims=True) / ops.sigmoid(x)
+
+    _check_small(_branch(join), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "relu",
+    [
+        layers.ReLU(1.0),
+        layers.ReLU(8.0),
+        lambda x: keras.ops.maximum(x, 0.0),
+        lambda x: keras.ops.maximum(0.1, x),
+    ],
+    ids=["cap_1", "cap_8", "maximum", "maximum_of_number"],
+)
+def test_relus_of_all_sorts_stay_in_int8(relu, tmp_path):
+    def join(x, y):
+        return layers.Concatenate()([layers.Conv2D(8, 1)(relu(y)), x])
+
+    _check_small(_branch(join), tmp_path)
+
+
 def test_a_product_with_one_between_two_sums_is_no_op_of_its_own(tmp_path):
     # One by one pixels: Keras adds them as a bias, which the converter reshapes. That
     # is an error if the range before it and the range after it are not the same.

@@ -62,7 +62,7 @@ def treatments(net, **options):
         ([conv(), norm(), layers.Activation("relu")], ["Activation"]),
         ([conv(activation="relu")], ["Activation"]),
         ([conv(), layers.ReLU(negative_slope=0.1)], ["Conv2D", "ReLU"]),
-        ([conv(), layers.ReLU(4.0)], ["Conv2D", "ReLU"]),
+        ([conv(), layers.ReLU(4.0)], ["Conv2D", "ReLU", "Rescaling"]),
         ([conv(), norm(), norm()], ["BatchNormalization"] * 2),
         ([norm(), layers.ReLU()], ["ReLU"]),
         ([layers.ReLU(), norm()], ["ReLU", "BatchNormalization"]),
@@ -104,6 +104,11 @@ def test_a_relu_joins_only_what_it_alone_reads():
         return [layers.ReLU()(y), y]
 
     assert ranged(net) == ["Conv2D", "ReLU"]
+
+
+def test_the_larger_of_a_tensor_and_zero_is_a_relu():
+    assert ranged(lambda x: ops.maximum(conv()(x), 0.0)) == ["ReLU"]
+    assert ranged(lambda x: ops.maximum(conv()(x), 0.5)) == ["Conv2D", "Maximum"]
 
 
 def test_relus_that_compute_the_same_join_what_they_alone_read():
@@ -216,6 +221,10 @@ def test_integers_get_no_range():
         (lambda: layers.Lambda(lambda x: x), "inside cannot be reached"),
         (lambda: layers.Activation("selu"), "no int8 form of activation 'selu'"),
         (lambda: norm(axis=1), "its axis is 1, not the last"),
+        (lambda: layers.ReLU(6.0, negative_slope=0.1), "no op for such a ReLU"),
+        (lambda: layers.ReLU(threshold=0.5, negative_slope=0.1), "no op for such a"),
+        (lambda: layers.ReLU(4.0, threshold=0.5), "no op for such a ReLU"),
+        (lambda: layers.ReLU(0.0), "max_value is not above zero"),
         (lambda: layers.RandomFlip(), "no rule for RandomFlip"),
     ],
 )
@@ -264,6 +273,7 @@ def test_a_layer_called_twice_is_split_into_the_same_parts():
         layers.EinsumDense("ab,bc->ac", 4, activation="relu", bias_axes="c"),
         layers.Activation("hard_sigmoid"),
         layers.Activation("swish"),
+        layers.ReLU(4.0),
         layers.Average(),
     ],
     ids=lambda layer: layer.name,
