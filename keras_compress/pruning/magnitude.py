@@ -153,7 +153,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         # Keras has just put averaged weights into a model trained with `use_ema`.
         self._pruned.apply()
         self.report = self._pruned.report()
-        logging.info("%s", self.report)
+        logging.info("Pruned:\n%s", self.report)
         steps = self._steps
         if steps != KEEP and steps.ends and self._now() < steps.end_step:
             logging.warning(
@@ -190,8 +190,6 @@ class MagnitudePruning(keras.callbacks.Callback):
             self.model, self.layers, self.pattern, self.criterion, cap
         )
         self._undo = undo_after_fit(self.model, self._pruned.release)
-        for row in self._pruned.skipped:
-            logging.info("Not pruned: %s (%s): %s.", row.name, row.kind, row.reason)
 
     def _in_steps(self, epoch: int):
         """The schedule in steps; shares count from where epoch 0 began."""

@@ -6,6 +6,7 @@ is always kept.
 """
 
 import dataclasses
+import itertools
 import re
 
 import numpy as np
@@ -83,12 +84,14 @@ class NOfM(Element):
         channels = rows.shape[-1]
         missing = -channels % self.m
         padded = np.pad(rows, ((0, 0), (0, missing)), constant_values=-np.inf)
-        groups = padded.reshape(-1, self.m)
-        # A stable sort, so that the first of equal weights is kept.
-        order = np.argsort(-groups, axis=1, kind="stable")
-        groups = groups.copy()
-        np.put_along_axis(groups, order[:, : self.n], np.inf, axis=1)
-        return back(groups.reshape(padded.shape)[:, :channels])
+        places = np.ascontiguousarray(padded.reshape(-1, self.m).T)
+        # How many of its group are before a weight: larger ones, or equal and first.
+        rank = np.zeros(places.shape, "int16")
+        for here, there in itertools.permutations(range(self.m), 2):
+            before = np.greater_equal if there < here else np.greater
+            rank[here] += before(places[there], places[here])
+        places[rank < self.n] = np.inf
+        return back(places.T.reshape(padded.shape)[:, :channels])
 
 
 @dataclasses.dataclass(frozen=True)

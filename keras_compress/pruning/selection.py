@@ -2,6 +2,10 @@
 
 import numpy as np
 
+# Size of the sample among which a threshold is sought, and how far around its place.
+_SAMPLE = 10_000
+_MARGIN = 0.03
+
 
 def number_kept(units: int, sparsity: float) -> int:
     """round(units * (1 - sparsity)).
@@ -37,7 +41,7 @@ def largest(scores: np.ndarray, keep: int) -> np.ndarray:
         return np.zeros(scores.shape, bool)
     if np.isnan(flat.sum()):
         flat = np.where(np.isnan(flat), np.inf, flat)
-    threshold = np.partition(flat, flat.size - keep)[flat.size - keep]
+    threshold = _nth_largest(flat, keep)
     mask = flat > threshold
     equal = np.flatnonzero(flat == threshold)
     mask[equal[: keep - np.count_nonzero(mask)]] = True
@@ -71,6 +75,20 @@ def keep_best_of_all(units: list, sparsity: float, max_layer_sparsity: float) ->
 def _best(scores, sparsity):
     keep = max(number_kept(scores.size, sparsity), np.count_nonzero(scores == np.inf))
     return largest(scores, keep)
+
+
+def _nth_largest(flat, n):
+    """The n-th largest of many values, sought between two values of a sample."""
+    if flat.size > 10 * _SAMPLE:
+        sample = np.sort(flat[:: flat.size // _SAMPLE])
+        place = len(sample) * (1 - n / flat.size)
+        low = sample[max(0, int(place - _MARGIN * len(sample)))]
+        high = sample[min(len(sample) - 1, int(place + _MARGIN * len(sample)))]
+        above = np.count_nonzero(flat > high)
+        between = flat[(flat >= low) & (flat <= high)]
+        if above < n <= above + between.size:
+            flat, n = between, n - above
+    return np.partition(flat, flat.size - n)[flat.size - n]
 
 
 def _capped(scores, max_layer_sparsity):

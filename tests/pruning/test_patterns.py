@@ -47,6 +47,22 @@ def test_the_largest_of_a_range_are_kept():
     np.testing.assert_array_equal(mask, np.arange(100) >= 50)
 
 
+@pytest.mark.parametrize("sparsity", [0.1, 0.8, 0.999, 0.999999])
+@pytest.mark.parametrize("order", ["random", "sorted", "blocks"])
+def test_the_threshold_of_many_weights_is_exact(order, sparsity):
+    weights = np.abs(random(300_000))
+    if order != "random":
+        weights.sort()
+    if order == "blocks":  # a sample at regular distances sees only zeros
+        weights[::10] = weights[::30] = 0
+    [mask] = keep_best([weights], sparsity)
+    keep = round(300_000 * (1 - sparsity))
+    assert mask.sum() == keep
+    assert (
+        np.sort(weights[mask]).tolist() == np.sort(weights)[-keep or 300_000 :].tolist()
+    )
+
+
 def test_not_a_number_is_never_hidden():
     assert largest(np.array([1.0, np.nan, 3.0]), 1).tolist() == [False, True, False]
 
