@@ -24,6 +24,7 @@ from tflite_export.tflite_profile import (
     TensorRow,
     TFLiteProfile,
 )
+from tflite_export.zeros import kernel_values, stored_tensors
 
 _FLOAT = frozenset({"float16", "bfloat16", "float32", "float64"})
 # The part of a fused op's name that stands for its matrix product.
@@ -45,8 +46,8 @@ def inspect(path) -> TFLiteProfile:
 
     Returns:
         A `TFLiteProfile` with `ops`, `float_ops`, `macs`, `bytes`, `gzip_bytes`,
-        `weight_bytes`, `peak_activation_bytes` (an estimate), `signature` and
-        `tensors`; `rows()` of it are dicts, `str()` of it is a table.
+        `sparsity`, `weight_bytes`, `peak_activation_bytes` (an estimate), `signature`
+        and `tensors`; `rows()` of it are dicts, `str()` of it is a table.
 
     Raises:
         OSError: If the file cannot be read.
@@ -66,7 +67,11 @@ def inspect(path) -> TFLiteProfile:
     try:
         for index, graph in enumerate(model.subgraphs):
             own_io = index == 0
-            ops += [_op_row(model, graph, op, own_io) for op in graph.operators or []]
+            stored = stored_tensors(model, graph)
+            ops += [
+                _op_row(model, graph, op, stored, own_io)
+                for op in graph.operators or []
+            ]
             tensors += [_tensor_row(model, tensor) for tensor in graph.tensors or []]
         peak = peak_activation_bytes(model, model.subgraphs[0])
         signature = _signature(model)
@@ -85,7 +90,7 @@ def inspect(path) -> TFLiteProfile:
     )
 
 
-def _op_row(model, graph, operator, own_io: bool) -> OpRow:
+def _op_row(model, graph, operator, stored: dict, own_io: bool) -> OpRow:
     name = op_name(model, operator)
     # By position: an optional input that is left out has the index -1.
     places = [] if operator.inputs is None else list(operator.inputs)
@@ -99,12 +104,16 @@ def _op_row(model, graph, operator, own_io: bool) -> OpRow:
         or (name == "DEQUANTIZE" and operator.outputs[0] in graph.outputs)
     )
     tensor = text(outputs[0].name) if outputs else ""
+    macs = op_macs(name, operator, placed, outputs)
+    weights, zeros = kernel_values(model, graph, operator, stored) if macs else (0, 0)
     return OpRow(
         name=name,
         input_dtypes=in_types,
         output_dtypes=out_types,
         output_shape=shape_of(outputs[0]) if outputs else (),
-        macs=op_macs(name, operator, placed, outputs),
+        macs=macs,
+        kernel_weights=weights,
+        kernel_zeros=zeros,
         weight_bytes=sum(constant_bytes(model, tensor) for tensor in inputs),
         tensor=tensor,
         is_float=not at_edge and not _FLOAT.isdisjoint(in_types + out_types),

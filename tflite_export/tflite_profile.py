@@ -12,6 +12,9 @@ _WIDTH = 118
 class OpRow:
     """One op: `macs` counts the whole batch, `weight_bytes` all its constants.
 
+    `kernel_weights` values are in the kernels of an op that has MACs, biases left out,
+    and `kernel_zeros` of them are zero.
+
     `tensor` is the name of the op's first output and `layer` the Keras layer which
     that name seems to tell of, "" if none. `is_float` is True when the op reads or
     writes a float tensor, a QUANTIZE of a graph input and a DEQUANTIZE to a graph
@@ -30,6 +33,8 @@ class OpRow:
     tensor: str
     is_float: bool
     layer: str = ""
+    kernel_weights: int = 0
+    kernel_zeros: int = 0
     input_scales: tuple[float | None, ...] = ()
     output_scale: float | None = None
     output_zero_point: int | None = None
@@ -92,6 +97,12 @@ class TFLiteProfile:
         return sum(row.macs for row in self.ops)
 
     @property
+    def sparsity(self) -> float:
+        """Share of zeros among the values of all kernels, 0 if there is no kernel."""
+        weights = sum(row.kernel_weights for row in self.ops)
+        return sum(row.kernel_zeros for row in self.ops) / weights if weights else 0.0
+
+    @property
     def float_ops(self) -> tuple[OpRow, ...]:
         """The ops that compute in floating point."""
         return tuple(row for row in self.ops if row.is_float)
@@ -138,7 +149,8 @@ class TFLiteProfile:
             f"{table}\n{self.path}: {len(self.ops)} ops, {len(self.float_ops)} in "
             f"float, {self.macs:,} MACs, {self.bytes:,} bytes "
             f"({self.gzip_bytes:,} gzipped)\n"
-            f"weights {self.weight_bytes:,} bytes, activations about "
+            f"weights {self.weight_bytes:,} bytes, {self.sparsity:.1%} of the kernels "
+            f"zero, activations about "
             f"{self.peak_activation_bytes:,} bytes at their peak\n{self.signature}"
         )
 

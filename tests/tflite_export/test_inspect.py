@@ -201,3 +201,30 @@ def test_a_file_of_four_megabytes_is_read_in_half_a_second(tmp_path):
         tflite_export.inspect(path)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.5
+
+
+@pytest.mark.parametrize("quantization", ["none", "float16", "dynamic", "int8"])
+def test_zeros_of_kernels_are_counted_and_those_of_biases_are_not(
+    quantization, tmp_path
+):
+    """The bias is zero, and a third of one kernel; the other has no zero."""
+    layers = [keras.layers.Conv2D(8, 3), keras.layers.Flatten(), keras.layers.Dense(30)]
+    model = keras.Sequential([keras.Input((8, 8, 4)), *layers])
+    random = np.random.default_rng(0)
+    for layer in (layers[0], layers[2]):
+        shape = layer.kernel.shape
+        layer.kernel.assign(random.choice([-1, 1], shape) * random.uniform(1, 2, shape))
+    kernel = layers[2].kernel.numpy()
+    kernel[:, :10] = 0
+    layers[2].kernel.assign(kernel)
+    data = {"representative_data": random.random((10, 8, 8, 4)).astype("float32")}
+    path = tmp_path / "m.tflite"
+    tflite_export.export(
+        model, path, quantization=quantization, **data if quantization == "int8" else {}
+    )
+    profile = tflite_export.inspect(path)
+    weights = 3 * 3 * 4 * 8 + 288 * 30
+    counted = [(row.kernel_weights, row.kernel_zeros) for row in profile.ops]
+    assert list(filter(any, counted)) == [(288, 0), (8640, 2880)]
+    assert profile.sparsity == 2880 / weights
+    assert f"{2880 / weights:.1%} of the kernels zero" in str(profile)
