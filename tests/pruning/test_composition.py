@@ -55,7 +55,7 @@ def file_zeros(path):
 
 
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
-@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("order", [1, pytest.param(-1, marks=pytest.mark.slow)])
 def test_distilled_pruned_and_quantised_in_one_fit(order, tmp_path):
     teacher = net()
     fit(teacher)
