@@ -1,5 +1,7 @@
 """Model compression for Keras 3 on TensorFlow."""
 
+from keras_compress.channels.groups import ChannelGroup, channel_groups
+from keras_compress.channels.prune import prune_channels
 from keras_compress.clustering.callback import WeightClustering
 from keras_compress.distillation.callback import Distillation
 from keras_compress.distillation.objectives import SoftTargets
@@ -15,6 +17,7 @@ from keras_compress.quantization.transform import quantize_aware, strip
 
 __all__ = [
     "Block",
+    "ChannelGroup",
     "ConstantSparsity",
     "Distillation",
     "MagnitudePruning",
@@ -24,7 +27,9 @@ __all__ = [
     "SoftTargets",
     "TeacherCache",
     "WeightClustering",
+    "channel_groups",
     "layerwise_sparsity",
+    "prune_channels",
     "quantize_aware",
     "sensitivity",
     "sparsity",

@@ -1,0 +1,1 @@
+"""Channels removed: a smaller dense model by surgery on the graph."""
