@@ -2,6 +2,7 @@
 
 from keras_compress.channels.groups import ChannelGroup, channel_groups
 from keras_compress.channels.prune import prune_channels
+from keras_compress.channels.recalibrate import recalibrate_batchnorm
 from keras_compress.clustering.callback import WeightClustering
 from keras_compress.distillation.callback import Distillation
 from keras_compress.distillation.objectives import SoftTargets
@@ -31,6 +32,7 @@ __all__ = [
     "layerwise_sparsity",
     "prune_channels",
     "quantize_aware",
+    "recalibrate_batchnorm",
     "sensitivity",
     "sparsity",
     "strip",

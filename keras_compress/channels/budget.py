@@ -8,6 +8,14 @@ import numpy as np
 
 from keras_compress.accounting.macs import cost_of
 from keras_compress.channels.groups import Coupling
+from keras_compress.graph.shapes import with_open_size
+
+# Height, width or length of inputs that leave it open, for their MACs. Shares of MACs
+# hardly depend on it.
+OPEN_SIZE = 224
+# How near to a share is near enough, and how many groups are tried to get there.
+_NEAR = 0.002
+_TRIES = 200
 
 
 @dataclass(frozen=True)
@@ -71,8 +79,9 @@ def _row(coupling: Coupling, slots: np.ndarray) -> tuple[np.ndarray, int]:
 
 def _macs(coupling: Coupling) -> tuple[dict[int, float], float]:
     factors, constant = {}, 0
-    for step in coupling.graph.steps:
-        cost = cost_of(step, coupling.graph)
+    graph = with_open_size(coupling.graph, OPEN_SIZE)
+    for step in graph.steps:
+        cost = cost_of(step, graph)
         constant += cost.others
         for product in cost.products:
             key, size = id(product.weights), math.prod(product.weights.shape)
@@ -111,6 +120,12 @@ class Rounding:
         upper = np.minimum(lower + self.steps, self.sizes)
         nearest = np.where(wanted - lower < upper - wanted, lower, upper)
         return np.clip(nearest, self.least, self.sizes)
+
+    def next_below(self, kept: np.ndarray, group: int) -> np.ndarray:
+        """These numbers, that of one group the next smaller one allowed."""
+        step, fewer = self.steps[group], kept.copy()
+        fewer[group] = max((kept[group] - 1) // step * step, self.least[group])
+        return fewer
 
 
 def rounding(
@@ -152,9 +167,13 @@ def to_budget(
     """How many channels each group keeps, so that this share of the cost is left.
 
     The first n channels of the order are removed, then each group's number is rounded;
-    n is found by bisection. Of the two n around the share the nearer one is taken.
+    n is found by bisection. Where the next channel would take too much, groups further
+    on in the order give theirs.
     """
     full = cost(rounded.sizes)
+
+    def left(kept: np.ndarray) -> float:
+        return cost(kept) / full
 
     def kept(n: int) -> np.ndarray:
         gone = np.bincount(order[:n], minlength=len(rounded.sizes))
@@ -163,9 +182,15 @@ def to_budget(
     low, high = 0, len(order)
     while high - low > 1:
         middle = (low + high) // 2
-        if cost(kept(middle)) / full > share:
+        if left(kept(middle)) > share:
             low = middle
         else:
             high = middle
-    nearer = min((low, high), key=lambda n: abs(cost(kept(n)) / full - share))
-    return kept(nearer)
+    above = kept(low)
+    for group in order[low:][:_TRIES]:
+        if left(above) < share * (1 + _NEAR):
+            break
+        fewer = rounded.next_below(above, group)
+        if left(fewer) >= share:
+            above = fewer
+    return min((above, kept(high)), key=lambda found: abs(left(found) - share))

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_compress.channels.groups import ChannelGroup, CoupledAxis
+from keras_compress.channels.recalibrate import traced
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,18 +199,20 @@ def _weights_by_gradients(model, data) -> dict[int, np.ndarray]:
     variables = model.trainable_variables
     totals = [np.zeros(v.shape) for v in variables]
 
-    @tf.function(reduce_retracing=True)
-    def gradients(x, y, weights):
+    def gradients(batch):
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
         with tf.GradientTape() as tape:
             outputs = model(x, training=False)
             loss = model.compute_loss(x, y, outputs, weights, training=False)
-        return tape.gradient(loss, [v.value for v in variables])
+        values = [v.value for v in variables]
+        return tape.gradient(loss, values, unconnected_gradients="zero")
 
+    call = None
     for batch in data:
-        x, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
-        for total, v, g in zip(
-            totals, variables, gradients(x, y, weights), strict=True
-        ):
-            if g is not None:
-                total += np.abs(_array(v) * np.asarray(tf.convert_to_tensor(g)))
+        batch = keras.tree.map_structure(tf.convert_to_tensor, batch)
+        call = call or traced(gradients, batch)
+        for total, v, g in zip(totals, variables, call(batch), strict=True):
+            total += np.abs(_array(v) * np.asarray(tf.convert_to_tensor(g)))
+    if call is None:
+        raise ValueError("`data` must hold at least one batch (x, y). Received: none")
     return {id(v): total for v, total in zip(variables, totals, strict=True)}

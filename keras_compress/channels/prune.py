@@ -39,7 +39,8 @@ def prune_channels(
 
     Args:
         model: A built Functional or Sequential model; it is not changed.
-        macs: The share of multiply-accumulates to keep, in (0, 1].
+        macs: The share of multiply-accumulates to keep, in (0, 1]. Dimensions that the
+            inputs leave open count as 224.
         params: The share of parameters to keep, in (0, 1].
         ratio: The share of channels to keep in every group, in (0, 1]. Give exactly one
             of the three. For `macs` and `params` the scores of each group are divided
@@ -182,22 +183,11 @@ def _survivors(coupling: Coupling, scores, kept: np.ndarray) -> np.ndarray:
 
 
 def _report(coupling: Coupling, scores, kept: np.ndarray) -> ChannelReport:
-    rows = [
-        PrunedGroup(
-            group.name,
-            group.size,
-            int(count),
-            group.reason or ("" if score is not None else "`importance` is None"),
-        )
-        for group, score, count in zip(coupling.groups, scores, kept, strict=True)
-    ]
+    rows = []
+    for group, score, count in zip(coupling.groups, scores, kept, strict=True):
+        reason = group.reason or ("" if score is not None else "the importance is None")
+        rows.append(PrunedGroup(group.name, group.size, int(count), reason))
     sizes = np.array([group.size for group in coupling.groups])
-    costs = {}
-    for what in ("macs", "params"):
-        try:
-            cost = measure(coupling, what)
-        except ValueError:
-            # The model leaves a dimension open, on which its MACs depend.
-            continue
-        costs[what] = (round(cost(sizes)), round(cost(kept)))
-    return ChannelReport(tuple(rows), costs.get("macs"), costs["params"])
+    costs = [measure(coupling, what) for what in ("macs", "params")]
+    pairs = [(round(cost(sizes)), round(cost(kept))) for cost in costs]
+    return ChannelReport(tuple(rows), *pairs)

@@ -21,22 +21,19 @@ class ChannelReport:
 
     Attributes:
         groups: The groups, frozen ones too.
-        macs: Multiply-accumulates per example before and after; None if the model's
-            input shape is open.
+        macs: Multiply-accumulates per example before and after.
         params: Parameters before and after.
     """
 
     groups: tuple[PrunedGroup, ...]
-    macs: tuple[int, int] | None
+    macs: tuple[int, int]
     params: tuple[int, int]
 
     def __str__(self) -> str:
         rows = [(g.name, g.before, g.after, g.reason) for g in self.groups]
         table = tabulate(rows, ("group", "channels", "kept", "why all"))
-        lines = [table, _line("parameters", self.params)]
-        if self.macs is not None:
-            lines.insert(1, _line("MACs", self.macs))
-        return "\n".join(lines)
+        costs = (_line("MACs", self.macs), _line("parameters", self.params))
+        return "\n".join((table, *costs))
 
 
 def _line(name: str, pair: tuple[int, int]) -> str:

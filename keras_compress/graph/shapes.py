@@ -1,4 +1,6 @@
-"""The shapes that tensors of nested models have inside the outer model."""
+"""The shapes of tensors where the graph's own leave dimensions open."""
+
+import dataclasses
 
 import keras
 
@@ -14,6 +16,26 @@ def infer_shapes(graph: Graph) -> Graph:
     """
     if any(_is_open(graph, ref) for ref in graph.inputs):
         return graph
+    return _filled_in(graph)
+
+
+def with_open_size(graph: Graph, size: int) -> Graph:
+    """The graph with all open dimensions of its inputs, but the batch's, of this size.
+
+    Raises:
+        ValueError: If the model cannot be called on inputs of that size.
+    """
+    if not any(_is_open(graph, ref) for ref in graph.inputs):
+        return graph
+    graph = dataclasses.replace(graph, tensors=dict(graph.tensors))
+    for ref in graph.inputs:
+        tensor = graph.tensors[ref]
+        shape = (tensor.shape[0], *(size if n is None else n for n in tensor.shape[1:]))
+        graph.tensors[ref] = keras.KerasTensor(shape, tensor.dtype, name=tensor.name)
+    return _filled_in(graph)
+
+
+def _filled_in(graph: Graph) -> Graph:
     for step in graph.steps:
         if not any(_is_open(graph, ref) for ref in step.outputs):
             continue
