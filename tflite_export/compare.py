@@ -18,7 +18,7 @@ from tflite_export.predict import predict
 _BATCH = 32
 
 
-def compare(model, path, x) -> Agreement | Agreements:
+def compare(model, path, x, *, kernels: str = "xnnpack") -> Agreement | Agreements:
     """Compare a `.tflite` file with its Keras model on the same examples.
 
     Args:
@@ -27,6 +27,7 @@ def compare(model, path, x) -> Agreement | Agreements:
         path: File name of the `.tflite` file.
         x: Examples as the model takes them: an array of shape (examples, ...), or a
             dict by input name or a list in the model's order for several inputs.
+        kernels: What runs the file: "xnnpack", "builtin" or "reference"; see `predict`.
 
     Returns:
         An `Agreement`, `str()` of which is one line; for a file with several outputs
@@ -44,7 +45,7 @@ def compare(model, path, x) -> Agreement | Agreements:
     assert agreement.argmax > 0.99
     ```
     """
-    found = predict(path, x)
+    found = predict(path, x, kernels=kernels)
     grids = output_grids(path)
     if not isinstance(found, dict):
         found = {next(iter(grids)): found}

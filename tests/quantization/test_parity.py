@@ -208,13 +208,14 @@ def test_the_file_computes_what_the_model_computes(net, tmp_path):
     path = tmp_path / "m.tflite"
     result = tflite_export.export(aware, path)
     assert not result.float_ops
-    agreement = tflite_export.compare(aware, path, x)
-    rows = getattr(agreement, "outputs", {"": agreement}).values()
-    for row in rows:
-        # The scores of untrained nets lie close together.
-        assert row.argmax >= 0.95
-        assert row.within_one_step >= 0.99
-        assert row.equal >= 0.75
+    # LiteRT's reference kernels round some products twice, and means too early.
+    for kernels, within, equal in (("xnnpack", 1, 0.9), ("reference", 0.995, 0.7)):
+        agreement = tflite_export.compare(aware, path, x, kernels=kernels)
+        for row in getattr(agreement, "outputs", {"": agreement}).values():
+            # The scores of untrained nets lie close together.
+            assert row.argmax >= 0.98
+            assert row.within_one_step >= within
+            assert row.equal >= equal
     # The float model is near: rounding is all that was added.
     for exact, rounded in zip(
         keras.tree.flatten(model.predict(x, verbose=0)),

@@ -31,6 +31,16 @@ def test_agreement_is_that_of_the_outputs_worked_out_by_hand(model, int8_file, x
     assert "output step" in str(agreement)
 
 
+@pytest.mark.parametrize("kernels", ["builtin", "reference"])
+def test_the_kernels_are_those_asked_for(kernels, model, int8_file, x):
+    found = tflite_export.compare(model, int8_file, x, kernels=kernels)
+    outputs = tflite_export.predict(int8_file, x, kernels=kernels)
+    expected = np.abs(outputs - model.predict(x, verbose=0)).max()
+    assert found.max_abs_diff == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(ValueError, match="kernels='xla'"):
+        tflite_export.compare(model, int8_file, x, kernels="xla")
+
+
 def test_a_float_file_has_no_step(model, float_file, x):
     agreement = tflite_export.compare(model, float_file, x)
     assert agreement.argmax == 1
