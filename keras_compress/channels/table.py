@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import keras
 
-from keras_compress.channels import shape_rows, weighted_rows
+from keras_compress.channels import sequence_rows, shape_rows, weighted_rows
 from keras_compress.channels.flow import Flow
 from keras_compress.graph import Graph, Step
 
@@ -94,6 +94,9 @@ _ROWS: dict[str, Callable] = {
         "BatchNormalization LayerNormalization RMSNormalization",
     ),
     "GroupNormalization": weighted_rows.group_normalization,
+    **_rows(sequence_rows.recurrent, "LSTM GRU SimpleRNN Bidirectional"),
+    "MultiHeadAttention": sequence_rows.attention,
+    "Normalization": sequence_rows.constants,
     "PReLU": weighted_rows.prelu,
     "LayerScale": weighted_rows.layer_scale,
     "Activation": _activation,

@@ -210,6 +210,23 @@ def repeated(x):
     return layers.Dense(2)(ops.squeeze(ops.expand_dims(layers.Dense(4)(y), 1), 1))
 
 
+def recurrent(x):
+    y = layers.Conv1D(8, 3, activation="relu")(x)
+    y = layers.LSTM(4, return_sequences=True)(y)
+    y = layers.Bidirectional(layers.GRU(3))(layers.Dense(6)(y))
+    return layers.Dense(2)(layers.Dense(6, activation="relu")(y))
+
+
+def transformer(x):
+    """Without its LayerNormalization, which looks at all channels."""
+    y = layers.Dense(8)(x)
+    y = layers.Add()([y, layers.MultiHeadAttention(2, 4)(y, y)])
+    z = layers.Dense(12)(x)
+    y = layers.Add()([y, layers.MultiHeadAttention(2, 4, value_dim=3)(y, z, key=x)])
+    z = layers.Dense(8)(layers.Dense(16, activation="gelu")(y))
+    return layers.Dense(2)(layers.GlobalAveragePooling1D()(layers.Add()([y, z])))
+
+
 NETS = {
     IMAGE: (
         *(chain, flatten, dilated, grouped, one_group_per_channel, depthwise),
@@ -218,7 +235,7 @@ NETS = {
         *(shared, prelu, in_place, reshaped, channel_shuffle, with_ops, sliced),
         *(split, padded_channels, nested, two_outputs, unit_norm),
     ),
-    SERIES: (convolutions_1d, repeated),
+    SERIES: (convolutions_1d, repeated, recurrent, transformer),
     VOLUME: (convolutions_3d,),
 }
 CASES = [(net, shape) for shape, nets in NETS.items() for net in nets]
