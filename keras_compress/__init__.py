@@ -1,5 +1,6 @@
 """Model compression for Keras 3 on TensorFlow."""
 
+from keras_compress.accounting.profile import LayerProfile, ModelProfile, profile
 from keras_compress.channels.groups import ChannelGroup, channel_groups
 from keras_compress.channels.prune import prune_channels
 from keras_compress.channels.recalibrate import recalibrate_batchnorm
@@ -7,7 +8,7 @@ from keras_compress.clustering.callback import WeightClustering
 from keras_compress.distillation.callback import Distillation
 from keras_compress.distillation.objectives import SoftTargets
 from keras_compress.distillation.teacher_cache import TeacherCache
-from keras_compress.pruning.kernels import sparsity
+from keras_compress.kernels import sparsity
 from keras_compress.pruning.layerwise import layerwise_sparsity
 from keras_compress.pruning.magnitude import MagnitudePruning
 from keras_compress.pruning.patterns import Block
@@ -21,7 +22,9 @@ __all__ = [
     "ChannelGroup",
     "ConstantSparsity",
     "Distillation",
+    "LayerProfile",
     "MagnitudePruning",
+    "ModelProfile",
     "PolynomialDecay",
     "QuantizationSchedule",
     "Sensitivity",
@@ -30,6 +33,7 @@ __all__ = [
     "WeightClustering",
     "channel_groups",
     "layerwise_sparsity",
+    "profile",
     "prune_channels",
     "quantize_aware",
     "recalibrate_batchnorm",

@@ -37,19 +37,27 @@ def cost_of(step: Step, graph: Graph) -> Cost:
     Raises:
         ValueError: If it depends on a dimension that the model leaves open.
     """
-    rule = _RULES.get(step.kind)
+    rule, layer = _rule_and_layer(step)
     if rule is None:
         return Cost()
     inputs = [tuple(graph.tensors[ref].shape) for ref in step.inputs]
     outputs = [tuple(graph.tensors[ref].shape) for ref in step.outputs]
     try:
-        return rule(step.operation, inputs, outputs)
+        return rule(layer, inputs, outputs)
     except TypeError as error:
         raise ValueError(
             "The MACs of a model are known only if its input shapes are. Expected "
             "`keras.Input` with every dimension but the batch's. Received: layer "
             f"{step.operation.name!r} ({step.kind}) with input shapes {inputs}"
         ) from error
+
+
+def _rule_and_layer(step: Step) -> tuple[Callable | None, keras.Operation]:
+    """The op's row; a wrapper without one has that of the layer in it."""
+    layer = step.operation
+    if step.kind not in _RULES:
+        layer = getattr(layer, "layer", layer)
+    return _RULES.get(type(layer).__name__), layer
 
 
 def _spatial(layer, shape: tuple) -> int:

@@ -46,11 +46,21 @@ def test_a_pruned_random_graph_trains_loads_and_exports(seed, tmp_path):
         np.testing.assert_array_equal(one, other)
     for quantization in ("none", "int8"):
         path = tmp_path / f"{quantization}.tflite"
-        tflite_export.export(
-            loaded,
-            path,
-            quantization=quantization,
-            representative_data=x if quantization == "int8" else None,
-            allow_float_ops=True,
-        )
-        assert tflite_export.inspect(path).macs > 0
+        try:
+            export(loaded, path, quantization, x)
+        except ValueError as error:
+            # The converter refuses a few of these graphs, pruned or not.
+            with pytest.raises(ValueError, match=str(error).partition(": ")[2]):
+                export(model, path, quantization, x)
+        else:
+            assert tflite_export.inspect(path).macs == kc.profile(smaller).macs
+
+
+def export(model, path, quantization, x):
+    tflite_export.export(
+        model,
+        path,
+        quantization=quantization,
+        representative_data=x if quantization == "int8" else None,
+        allow_float_ops=True,
+    )
