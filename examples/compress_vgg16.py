@@ -4,9 +4,9 @@
 
 Trains a student alone and one distilled from VGG16, and exports both with float32 and
 with int8 weights and activations. The distilled student is then trained on with the
-rounding of its int8 file, again with the teacher, and exported. Measures every file on
-the whole test set. Writes student.keras, student_int8.tflite, student_aware.keras,
-student_aware_int8.tflite and results.json.
+rounding of its int8 file, again with the teacher, while its small weights become zero,
+and exported. Measures every file on the whole test set. Writes student.keras,
+student_int8.tflite, student_aware.keras, student_aware_int8.tflite and results.json.
 """
 
 import dataclasses
@@ -41,6 +41,13 @@ _STUDENT_EPOCHS = flags.DEFINE_integer("student_epochs", 6, "Epochs of each stud
 _QUANTIZE_AWARE = flags.DEFINE_bool(
     "quantize_aware", True, "Train the distilled student on with int8 rounding."
 )
+_SPARSITY = flags.DEFINE_float(
+    "sparsity",
+    0.8,
+    "Share of weights that become zero in that training; 0: none.",
+    0,
+    0.99,
+)
 _AWARE_EPOCHS = flags.DEFINE_integer("aware_epochs", 2, "Epochs with int8 rounding.")
 
 
@@ -53,6 +60,7 @@ class Row:
     test_accuracy: float
     parameters: int
     macs: int
+    zeros: float
     bytes: int
     gzip_bytes: int
     latency_ms: float
@@ -77,21 +85,26 @@ def train_student(data, teacher, *, epochs, seed, verbose="auto"):
     return student
 
 
-def train_aware(student, data, teacher, *, epochs, seed, verbose="auto"):
+def train_aware(student, data, teacher, *, epochs, seed, sparsity=0.0, verbose="auto"):
     """Trains a copy of a trained student on with the rounding of its int8 file.
 
     Args:
         student: from `train_student`; it is not changed.
         data, teacher, epochs, seed, verbose: as in `train_student`.
+        sparsity: share of the weights that become zero in the first half.
 
     Returns:
         The quantization-aware `keras.Model`.
     """
     keras.utils.set_random_seed(seed)
     aware = kc.quantize_aware(student, calibration_data=data.calibration_images)
-    schedule = kc.QuantizationSchedule(freeze_ranges_at=0.5, freeze_batchnorm_at=0.75)
-    options = {"learning_rate": 3e-4, "callbacks": [schedule], "verbose": verbose}
-    fit(aware, data, teacher, epochs=epochs, **options)
+    callbacks = [kc.QuantizationSchedule(freeze_ranges_at=0.6, freeze_batchnorm_at=0.8)]
+    if sparsity:
+        schedule = kc.PolynomialDecay(0.0, sparsity, 0.0, 0.5, frequency=20)
+        callbacks.append(kc.MagnitudePruning(schedule))
+    options = {"callbacks": callbacks, "verbose": verbose}
+    rate = 1e-3 if sparsity else 3e-4
+    fit(aware, data, teacher, epochs=epochs, learning_rate=rate, **options)
     return aware
 
 
@@ -118,13 +131,18 @@ def fit(model, data, teacher, *, epochs, learning_rate, callbacks=(), verbose="a
 
 def add_aware_row(rows, student, data, teacher, folder, *, epochs, seed):
     """Trains, exports and measures the quantization-aware student; its file's path."""
-    print(f"Training the distilled student with int8 rounding, {epochs} epochs.")
-    aware = train_aware(student, data, teacher, epochs=epochs, seed=seed)
+    sparsity = _SPARSITY.value
+    pruned = f", {sparsity:.0%} pruned" if sparsity else ""
+    print(f"Training the distilled student{pruned}, int8 rounding, {epochs} epochs.")
+    aware = train_aware(
+        student, data, teacher, epochs=epochs, seed=seed, sparsity=sparsity
+    )
     aware.save(folder / "student_aware.keras")
     path = folder / "student_aware_int8.tflite"
     tflite_export.export(aware, path)
     accuracies = {"int8": tflite_files.accuracy(path, data)}
-    [row] = measure("student, distilled, aware", aware, {"int8": path}, accuracies)
+    name = f"student, distilled{pruned}, aware"
+    [row] = measure(name, aware, {"int8": path}, accuracies)
     rows.append(dataclasses.replace(row, parameters=student.count_params()))
     print(tflite_export.compare(aware, path, data.x_test[:2000]))
     return path
@@ -142,6 +160,7 @@ def measure(name, model, paths, accuracies):
                 test_accuracy=accuracies[number_format],
                 parameters=model.count_params(),
                 macs=profile.macs,
+                zeros=profile.sparsity,
                 bytes=profile.bytes,
                 gzip_bytes=profile.gzip_bytes,
                 latency_ms=tflite_export.benchmark(path, threads=1).median_ms,
@@ -213,6 +232,7 @@ def table(rows):
                 f"{row.test_accuracy:.2%}",
                 f"{row.parameters:,}",
                 f"{row.macs / 1e6:.1f} M",
+                f"{row.zeros:.1%}",
                 f"{row.bytes:,}",
                 f"{row.gzip_bytes:,}",
                 f"{row.latency_ms:.3f} ms",
@@ -225,13 +245,14 @@ def table(rows):
             "test accuracy",
             "parameters",
             "MACs",
+            "zeros",
             "bytes",
             "gzip bytes",
             "latency",
         ],
         tablefmt="github",
         disable_numparse=True,
-        colalign=("left", "left", *["right"] * 6),
+        colalign=("left", "left", *["right"] * 7),
     )
 
 

@@ -31,8 +31,7 @@ class TrainingStepExtension:
 
     Args:
         added_loss: called in each training step, inside the compiled function, as
-            `added_loss(x, y, y_pred, sample_weight)`; returns a float32 scalar. `None`
-            for a callback that only wants `on_restore`.
+            `added_loss(x, y, y_pred, sample_weight)`; returns a float32 scalar.
         owner: the callback this extension belongs to.
         compiled_loss_weight: factor of the model's compiled loss. Its regularisers and
             other added losses keep their strength.
@@ -41,17 +40,14 @@ class TrainingStepExtension:
         explain: given the exception that a step raised, returns the one to raise in
             its stead, or `None` to let it pass.
         allows_jit: whether `added_loss` can be compiled by XLA.
-        on_restore: called without arguments when the model is restored after a `fit`
-            that crashed: undoes what the callback has changed in it.
     """
 
-    added_loss: Callable | None
+    added_loss: Callable
     owner: object
     compiled_loss_weight: float = 1.0
     metrics: Sequence[keras.metrics.Metric] = ()
     explain: Callable[[BaseException], BaseException | None] | None = None
     allows_jit: bool = True
-    on_restore: Callable[[], None] | None = None
 
 
 def extend_training_step(model: keras.Model, extension: TrainingStepExtension):
@@ -124,7 +120,6 @@ class _StepPatch:
     def restore(self):
         if not self.saved:
             return
-        left = [e for e in self.extensions if e.on_restore is not None]
         self.extensions.clear()
         attributes = vars(self.model)
         for name, (was_set, value) in self.saved["attributes"].items():
@@ -135,8 +130,6 @@ class _StepPatch:
         if self.model.jit_compile != self.saved["jit_compile"]:
             self.model.jit_compile = self.saved["jit_compile"]
         self.saved = {}
-        for extension in left:
-            extension.on_restore()
 
     def _install(self):
         model = self.model
@@ -172,14 +165,15 @@ class _StepPatch:
             options = {"training": training} if takes_training else {}
             if not training:
                 return original(x, y, y_pred, sample_weight, **options)
-            added = [e.added_loss for e in self.extensions if e.added_loss is not None]
             loss = 0.0
-            if not added or not _has_no_loss(self.model):
+            if not _has_no_loss(self.model):
                 loss = original(x, y, y_pred, sample_weight, **options)
             weight = math.prod(e.compiled_loss_weight for e in self.extensions)
             total = weight * ops.cast(loss, "float32")
             total += (1 - weight) * _regularizers(self.model)
-            return total + sum(loss(x, y, y_pred, sample_weight) for loss in added)
+            for extension in self.extensions:
+                total += extension.added_loss(x, y, y_pred, sample_weight)
+            return total
 
         return compute_loss
 

@@ -1,4 +1,4 @@
-"""The Python of the export pages runs, from top to bottom, on a small model."""
+"""The Python of the pages runs, from top to bottom, on a small model."""
 
 import pathlib
 import re
@@ -13,7 +13,15 @@ DOCS = pathlib.Path(__file__).parents[1] / "docs"
 
 
 @pytest.mark.parametrize(
-    "page", ["tflite_export.md", "microcontrollers.md", "quantization.md"]
+    "page",
+    [
+        "clustering.md",
+        "microcontrollers.md",
+        "pruning.md",
+        "quantization.md",
+        "sensitivity.md",
+        "tflite_export.md",
+    ],
 )
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
@@ -29,8 +37,13 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
             keras.layers.Dense(2, activation="softmax"),
         ]
     )
+    loss = "sparse_categorical_crossentropy"
+    model.compile("adam", loss, metrics=["accuracy"])
     names = {"model": model, "x_train": x, "y_train": y, "x_test": x, "y_test": y}
+    names |= {"x": x, "y": y, "loss": loss, "validation_data": (x, y)}
     monkeypatch.chdir(tmp_path)
+    names["tflite_export"] = tflite_export
     for block in blocks:
-        exec(compile(block, page, "exec"), {"tflite_export": tflite_export} | names)
-    assert list(tmp_path.glob("*.tflite"))
+        exec(compile(block, page, "exec"), names)
+    exports = any("tflite_export.export" in block for block in blocks)
+    assert bool(list(tmp_path.glob("*.tflite"))) == exports

@@ -9,8 +9,8 @@ from absl import logging
 from keras_compress.clustering.kmeans import INITS, find_centroids
 from keras_compress.clustering.report import ClusteredKernel, ClusteringReport
 from keras_compress.clustering.shared_weights import SharedWeights
-from keras_compress.pruning.kernels import Kernel, Skipped, find_kernels, is_built
-from keras_compress.pruning.undo import undo_after_fit
+from keras_compress.kernels import Kernel, Skipped, find_kernels, is_built
+from keras_compress.undo import undo_after_fit
 
 _MOST_CLUSTERS = 2**16 - 1
 

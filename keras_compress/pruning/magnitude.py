@@ -6,15 +6,15 @@ import keras
 from absl import logging
 from keras import ops
 
+from keras_compress.kernels import is_built
 from keras_compress.pruning.any_schedule import KEEP, as_schedule
 from keras_compress.pruning.criteria import as_criterion
-from keras_compress.pruning.kernels import is_built
 from keras_compress.pruning.optimizers import inner_optimizer
 from keras_compress.pruning.patterns import as_pattern
 from keras_compress.pruning.pruned_kernels import PrunedKernels
 from keras_compress.pruning.report import PruningReport
 from keras_compress.pruning.schedules import check_sparsity
-from keras_compress.pruning.undo import undo_after_fit
+from keras_compress.undo import undo_after_fit
 
 _SCOPES = ("layer", "model")
 

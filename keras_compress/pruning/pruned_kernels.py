@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_compress.kernels import Kernel, Skipped, find_kernels, share_of_zeros
 from keras_compress.pruning.gradients import GradientScores
-from keras_compress.pruning.kernels import Kernel, Skipped, find_kernels, share_of_zeros
 from keras_compress.pruning.masks import MaskConstraint
 from keras_compress.pruning.optimizers import averages_of, inner_optimizer
 from keras_compress.pruning.report import PruningReport, report_on

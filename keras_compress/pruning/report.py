@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from tabulate import tabulate
 
-from keras_compress.pruning.kernels import Kernel, Skipped
+from keras_compress.kernels import Kernel, Skipped
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tabulate import tabulate
 
-from keras_compress.pruning.kernels import find_kernels
+from keras_compress.kernels import find_kernels
 from keras_compress.pruning.selection import largest, number_kept
 
 # The least rise of a loss with sparsity: of equal losses the sparser comes later.

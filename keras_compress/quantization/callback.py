@@ -5,11 +5,8 @@ import keras
 from keras_compress.quantization.affine import AffineWrapper, FoldedBatchNormalization
 from keras_compress.quantization.fake_quant import FakeQuantize
 from keras_compress.quantization.wrapper import QuantizeWrapper
-from keras_compress.training_step import (
-    TrainingStepExtension,
-    extend_training_step,
-    retrace_training_step,
-)
+from keras_compress.training_step import retrace_training_step
+from keras_compress.undo import undo_after_fit
 
 
 class QuantizationSchedule(keras.callbacks.Callback):
@@ -57,7 +54,7 @@ class QuantizationSchedule(keras.callbacks.Callback):
         self._steps: dict[str, int] = {}
         self._done: set[str] = set()
         self._trainable: dict = {}
-        self._remove_extension = lambda: None
+        self._undo_now = lambda: None
 
     def on_train_begin(self, logs=None) -> None:
         """Refuse what cannot be scheduled."""
@@ -82,9 +79,7 @@ class QuantizationSchedule(keras.callbacks.Callback):
                 f"optimizer={type(self.model.optimizer).__name__}(use_ema=True)"
             )
         self._steps, self._done = {}, set()
-        self._remove_extension = extend_training_step(
-            self.model, TrainingStepExtension(None, self, on_restore=self._undo)
-        )
+        self._undo_now = undo_after_fit(self.model, self._undo)
 
     def on_epoch_begin(self, epoch, logs=None) -> None:
         """Turn times into steps in the first epoch, be it resumed; throw switches."""
@@ -105,8 +100,7 @@ class QuantizationSchedule(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None) -> None:
         """Let a later fit without this callback train everything again."""
-        self._remove_extension()
-        self._undo()
+        self._undo_now()
 
     def _undo(self) -> None:
         self._set_enabled(True)
@@ -115,7 +109,7 @@ class QuantizationSchedule(keras.callbacks.Callback):
         for layer, trainable in self._trainable.items():
             layer.trainable = trainable
         self._trainable = {}
-        self._retrace()
+        self._retrace_inference()
 
     def _now(self) -> int:
         return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
@@ -154,8 +148,10 @@ class QuantizationSchedule(keras.callbacks.Callback):
         return _set(layers, "enabled", enabled)
 
     def _retrace(self) -> None:
-        if self.model.train_function is not None:
-            retrace_training_step(self.model)
+        retrace_training_step(self.model)
+        self._retrace_inference()
+
+    def _retrace_inference(self) -> None:
         for make in ("test", "predict"):
             function = getattr(self.model, f"{make}_function")
             if function is not None:

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import keras_compress as kc
-from keras_compress.pruning.kernels import find_kernels
+from keras_compress.kernels import find_kernels
 from keras_compress.pruning.patterns import NOfM, as_pattern
 from keras_compress.pruning.selection import keep_best, keep_best_of_all, largest
 

@@ -15,7 +15,7 @@ from keras_compress.training_step import retrace_training_step
 _END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
 
 # The instance attribute that holds a model's guard while there is one.
-_GUARD = "_keras_compress_pruning_guard"
+_GUARD = "_keras_compress_undo_guard"
 
 
 def undo_after_fit(model: keras.Model, undo):
