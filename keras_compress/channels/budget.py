@@ -18,7 +18,7 @@ _NEAR = 0.002
 _TRIES = 200
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measure:
     """MACs or parameters of the model as a function of how many channels groups keep.
 
@@ -100,7 +100,7 @@ def _params(coupling: Coupling) -> tuple[dict[int, float], float]:
 _FACTORS = {"macs": _macs, "params": _params}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rounding:
     """Which numbers of channels a group may keep: multiples of a step, or all.
 

@@ -15,7 +15,7 @@ import numpy as np
 from keras_compress.graph import Graph, Ref, Step
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Channels:
     """The channels of a tensor.
 
@@ -28,7 +28,7 @@ class Channels:
     slots: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cut:
     """An axis of a weight from which channels are removed.
 
@@ -42,7 +42,7 @@ class Cut:
     role: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Setting:
     """A setting of an operation that depends on how many of these slots are kept.
 

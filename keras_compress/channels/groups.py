@@ -12,7 +12,7 @@ from keras_compress.graph import Graph, read_graph
 from keras_compress.graph.shapes import infer_shapes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CoupledAxis:
     """An axis of a layer's weight along which a group's channels lie.
 
@@ -39,7 +39,7 @@ class CoupledAxis:
         return f"{name} axis {self.axis} ({self.role}{times})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ChannelGroup:
     """Channels that lie along the same axes; `str()` lists these.
 
@@ -68,7 +68,7 @@ class ChannelGroup:
         return "\n  ".join(lines)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Coupling:
     """A model's groups, and what surgery on them needs.
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import keras
 
-from keras_compress.channels import sequence_rows, shape_rows, weighted_rows
+from keras_compress.channels import sequence_rows, shape_rows, slice_rows, weighted_rows
 from keras_compress.channels.flow import Flow
 from keras_compress.graph import Graph, Step
 
@@ -21,7 +21,9 @@ def trace(graph: Graph, included: Callable | None = None) -> Flow:
         flow.give_frozen(ref, "model input")
     for step in graph.steps:
         row = _ROWS.get(step.kind)
-        if row is None or not step.inputs:
+        # A user's own class may have the name of one of Keras'.
+        of_keras = type(step.operation).__module__.startswith("keras.")
+        if row is None or not of_keras or not step.inputs:
             flow.freeze_step(step, f"no row for {step.kind} ({step.operation.name})")
         else:
             row(flow, step)
@@ -56,15 +58,6 @@ def _rescaling(flow: Flow, step: Step) -> None:
         shape_rows.same(flow, step)
     else:
         flow.freeze_step(step, f"{layer.name} has a scale for each channel")
-
-
-def _scaled_sum(flow: Flow, step: Step) -> None:
-    """The one of keras.applications' InceptionResNetV2."""
-    layer = step.operation
-    if type(layer).__module__.startswith("keras."):
-        shape_rows.elementwise(flow, step)
-    else:
-        flow.freeze_step(step, f"no row for {step.kind} ({layer.name})")
 
 
 def _resizing(flow: Flow, step: Step) -> None:
@@ -103,7 +96,6 @@ _ROWS: dict[str, Callable] = {
     "Softmax": _softmax,
     "LogSoftmax": _softmax,
     "Rescaling": _rescaling,
-    "CustomScaleLayer": _scaled_sum,
     **_rows(
         shape_rows.same,
         "ReLU LeakyReLU ELU Identity Dropout SpatialDropout1D SpatialDropout2D "
@@ -119,7 +111,9 @@ _ROWS: dict[str, Callable] = {
         shape_rows.elementwise,
         "Add Subtract Multiply Average Maximum Minimum Divide TrueDivide Power "
         "FloorDivide Where Greater GreaterEqual Less LessEqual Equal NotEqual "
-        "LogicalAnd LogicalOr LogicalNot",
+        "LogicalAnd LogicalOr LogicalNot "
+        # The scaled sum of keras.applications' InceptionResNetV2.
+        "CustomScaleLayer",
     ),
     "Concatenate": shape_rows.concatenate,
     **_rows(
@@ -139,7 +133,7 @@ _ROWS: dict[str, Callable] = {
     **_rows(shape_rows.transpose, "Permute Transpose Moveaxis"),
     **_rows(shape_rows.new_axis, "ExpandDims Squeeze RepeatVector"),
     **_rows(shape_rows.other_axes, "Flip Repeat Roll Cumsum"),
-    "Pad": shape_rows.pad,
-    "GetItem": shape_rows.get_item,
-    "Split": shape_rows.split,
+    "Pad": slice_rows.pad,
+    "GetItem": slice_rows.get_item,
+    "Split": slice_rows.split,
 }

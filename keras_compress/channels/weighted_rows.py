@@ -222,9 +222,6 @@ def prelu(flow: Flow, step: Step) -> None:
 def layer_scale(flow: Flow, step: Step) -> None:
     """The one of keras.applications' ConvNeXt."""
     layer = step.operation
-    if not type(layer).__module__.startswith("keras."):
-        flow.freeze_step(step, f"no row for {step.kind} ({layer.name})")
-        return
     slots = flow.on_axis(step.inputs[0], -1, f"{layer.name} scales another axis")
     flow.cut(layer, layer.gamma, 0, slots, "scale")
     flow.set(layer, "projection_dim", slots)

@@ -115,6 +115,18 @@ def test_a_convolution_with_a_softmax_keeps_its_channels():
     )
 
 
+def test_a_class_of_the_user_with_a_known_name_is_frozen():
+    class Dense(layers.Dense):
+        def call(self, x):
+            return super().call(x[..., ::-1])
+
+    x = keras.Input((3,))
+    y = Dense(4, name="own")(layers.Dense(8, name="maker")(x))
+    found = groups(x, layers.Dense(2)(y))
+    [maker] = [g for g in found if g.name == "maker"][1:]
+    assert maker.reason == "no row for Dense (own)"
+
+
 def test_the_printed_group_names_every_axis():
     x = keras.Input((3,))
     y = layers.Dense(8, name="a")(x)
