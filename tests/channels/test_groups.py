@@ -148,3 +148,23 @@ def test_a_subclassed_and_a_quantization_aware_model_are_refused():
     aware = kc.quantize_aware(build(residual))
     with pytest.raises(ValueError, match="prune first"):
         kc.channel_groups(aware)
+
+
+def test_channels_first_of_a_tensor_are_followed_on_their_axis():
+    first = {"data_format": "channels_first"}
+    x = keras.Input((3, 8, 8))
+    y = layers.Conv2D(6, 3, name="a", **first)(x)
+    y = layers.PReLU(shared_axes=[2, 3])(layers.BatchNormalization(axis=1)(y))
+    y = layers.Concatenate(axis=1)([y, layers.MaxPooling2D(1, **first)(y)])
+    y = layers.Conv2D(4, 3, name="b", **first)(y)
+    flat = layers.Dense(2, name="flat")(layers.Flatten(**first)(y))
+    pooled = layers.Dense(2)(layers.GlobalAveragePooling2D(**first)(y))
+    model = keras.Model(x, [flat, pooled])
+    a, b = free(kc.channel_groups(model))
+    expected = np.arange(6)[:, None] + [0, 6]
+    np.testing.assert_array_equal(axes(a)["b.kernel.2"].index, expected)
+    # Keras' Flatten moves the channels to the end before.
+    expected = np.arange(4)[:, None] + 4 * np.arange(16)
+    np.testing.assert_array_equal(axes(b)["flat.kernel.0"].index, expected)
+    smaller = kc.prune_channels(model, ratio=0.5, round_to=1)
+    assert smaller.get_layer("b").kernel.shape == (3, 3, 6, 2)
