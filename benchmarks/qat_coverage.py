@@ -68,8 +68,6 @@ flags.DEFINE_integer("timeout", 1800, "Seconds for one case.", lower_bound=1)
 flags.DEFINE_integer("jobs", 1, "Cases to run at the same time.", lower_bound=1)
 flags.DEFINE_string("output_json", None, "Keeps the results in this file as well.")
 
-# Ops one after the other: side by side, TensorFlow does not repeat its own last bits.
-ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_NUM_INTEROP_THREADS": "1"}
 CHILD = pathlib.Path(__file__).with_name("qat_coverage_child.py")
 
 
@@ -83,7 +81,7 @@ def run_in_child(name: str, *options: str) -> dict:
                 [sys.executable, CHILD, *options, name, *sizes, folder],
                 stdout=stream,
                 stderr=stream,
-                env=ENVIRONMENT | os.environ,
+                env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
                 start_new_session=True,
             )
         try:
