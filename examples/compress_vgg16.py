@@ -101,9 +101,9 @@ def train_aware(student, data, teacher, *, epochs, seed, sparsity=0.0, verbose="
     callbacks = [kc.QuantizationSchedule(freeze_ranges_at=0.6, freeze_batchnorm_at=0.8)]
     if sparsity:
         schedule = kc.PolynomialDecay(0.0, sparsity, 0.0, 0.5, frequency=20)
-        callbacks.append(kc.MagnitudePruning(schedule))
+        callbacks.append(kc.MagnitudePruning(schedule, scope="model"))
     options = {"callbacks": callbacks, "verbose": verbose}
-    rate = 1e-3 if sparsity else 3e-4
+    rate = 3e-3 if sparsity else 3e-4
     fit(aware, data, teacher, epochs=epochs, learning_rate=rate, **options)
     return aware
 
