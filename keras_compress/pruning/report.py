@@ -1,5 +1,6 @@
 """What was pruned of each layer, and what was left alone and why."""
 
+import textwrap
 from dataclasses import dataclass
 
 import keras
@@ -40,13 +41,23 @@ class PruningReport:
 
     def __str__(self) -> str:
         rows = [
-            (k.path, k.kind, k.weights, k.nonzero, f"{100 * k.sparsity:.1f} %", "")
+            (k.path, k.kind, k.weights, k.nonzero, f"{100 * k.sparsity:.1f} %")
             for k in self.kernels
         ]
-        rows += [(s.name, s.kind, "", "", "", s.reason) for s in self.skipped]
-        headers = ("kernel", "layer", "weights", "not zero", "sparsity", "left alone")
+        headers = ("kernel", "layer", "weights", "not zero", "sparsity")
         table = tabulate(rows, headers, colalign=("left", "left", *["right"] * 3))
-        return f"{table}\nsparsity of the pruned kernels: {100 * self.sparsity:.2f} %"
+        total = f"sparsity of the pruned kernels: {100 * self.sparsity:.2f} %"
+        return "\n".join([table, total, *self._left_alone()])
+
+    def _left_alone(self) -> list[str]:
+        """A paragraph for each reason, with the layers that it holds for."""
+        names: dict[str, list[str]] = {}
+        for layer in self.skipped:
+            names.setdefault(layer.reason, []).append(layer.name)
+        return [
+            textwrap.fill(f"left alone ({reason}): {', '.join(layers)}", 88)
+            for reason, layers in names.items()
+        ]
 
 
 def report_on(kernels: list[Kernel], skipped: list[Skipped]) -> PruningReport:
