@@ -93,10 +93,15 @@ class FoldedBatchNormalization(keras.layers.Wrapper):
         if training:
             mask = inputs_mask if mask is None else mask
             return self.layer(inputs, training=training, mask=mask)
-        scale, offset = _batch_norm(self.layer, inputs.shape[-1])
+        # A bias is up to a million steps: in float32 the last bits, which depend on how
+        # TensorFlow has arranged the graph, would decide where it is rounded to.
+        scale, offset = _batch_norm(self.layer, inputs.shape[-1], "float64")
+        bias, bias_scale = (keras.ops.cast(x, "float64") for x in (bias, bias_scale))
         folded = bias_on_grid(offset + bias * scale, bias_scale * keras.ops.abs(scale))
-        values = keras.ops.cast(inputs, "float32")
-        outputs = values * scale + (folded - bias * scale)
+        scale, offset = (
+            keras.ops.cast(x, "float32") for x in (scale, folded - bias * scale)
+        )
+        outputs = keras.ops.cast(inputs, "float32") * scale + offset
         return keras.ops.cast(outputs, self.compute_dtype)
 
     def compute_output_shape(
@@ -106,12 +111,15 @@ class FoldedBatchNormalization(keras.layers.Wrapper):
         return inputs_shape
 
 
-def _batch_norm(layer, channels: int) -> tuple:
-    scale = keras.ops.rsqrt(layer.moving_variance + layer.epsilon)
+def _batch_norm(layer, channels: int, dtype: str = "float32") -> tuple:
+    def cast(values):
+        return keras.ops.cast(values, dtype)
+
+    scale = keras.ops.rsqrt(cast(layer.moving_variance) + layer.epsilon)
     if layer.scale:
-        scale = scale * layer.gamma
-    offset = -layer.moving_mean * scale
-    return scale, offset + layer.beta if layer.center else offset
+        scale = scale * cast(layer.gamma)
+    offset = -cast(layer.moving_mean) * scale
+    return scale, offset + cast(layer.beta) if layer.center else offset
 
 
 def _rescaling(layer, channels: int) -> tuple:

@@ -6,7 +6,10 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from keras_compress.quantization.affine import AffineWrapper
+from keras_compress.quantization.affine import (
+    AffineWrapper,
+    FoldedBatchNormalization,
+)
 from keras_compress.quantization.wrapper import QuantizeWrapper
 
 
@@ -197,3 +200,20 @@ def test_large_statistics_hold_in_half_precision():
     found, expected = wrapper(x), wrapper.layer(x)
     assert found.dtype == expected.dtype == "float16"
     np.testing.assert_allclose(found, expected, atol=4e-3)
+
+
+def test_a_bias_of_many_steps_is_rounded_as_in_double_precision():
+    # In float32 it would depend on the arrangement of the graph, and change on loading.
+    random = np.random.default_rng(0)
+    mean, beta = random.normal(size=(2, 4096)).astype("float32")
+    gamma, variance = random.uniform(0.5, 2, size=(2, 4096)).astype("float32")
+    step = random.uniform(1e-6, 1e-5, 4096).astype("float32")
+    norm = layers.BatchNormalization(epsilon=1e-3)
+    norm.build((None, 4096))
+    norm.set_weights([gamma, beta, mean, variance])
+    zeros = keras.ops.zeros((4096,))
+    found = FoldedBatchNormalization(norm)(keras.ops.zeros((1, 4096)), zeros, step)
+    scale = gamma / np.sqrt(variance.astype("float64") + 1e-3)
+    grid = step.astype("float64") * scale
+    expected = np.round((beta - mean * scale) / grid) * grid
+    np.testing.assert_array_less(np.abs(found[0] - expected), 0.5 * grid)
