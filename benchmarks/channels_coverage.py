@@ -181,26 +181,33 @@ def export(row: dict, model, x, folder: pathlib.Path) -> dict:
 
 def in_child(case: str) -> dict:
     """What the child process found, or how it ended."""
-    size = f"--image_size={FLAGS.image_size}"
     with tempfile.TemporaryDirectory() as folder:
-        child = subprocess.run(
-            [sys.executable, __file__, f"--child={folder}", f"--cases={case}", size],
-            capture_output=True,
-            text=True,
-            timeout=FLAGS.timeout,
-            env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
-        )
+        row = {"stage": "process"}
+        options = (f"--child={folder}", f"--cases={case}")
+        size = f"--image_size={FLAGS.image_size}"
+        try:
+            child = subprocess.run(
+                [sys.executable, __file__, *options, size],
+                capture_output=True,
+                text=True,
+                timeout=FLAGS.timeout,
+                env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
+            )
+            said = child.stderr.strip().splitlines()[-1:]
+            row["error"] = f"exit code {child.returncode}: {said}"
+        except subprocess.TimeoutExpired:
+            row["error"] = f"did not finish within {FLAGS.timeout} seconds"
         path = pathlib.Path(folder, "row.json")
         if path.exists():
             row = json.loads(path.read_text())
-        else:
-            said = child.stderr.strip().splitlines()[-1:]
-            row = {"stage": "process", "error": f"exit code {child.returncode}: {said}"}
     print(json.dumps({"model": case} | row), file=sys.stderr, flush=True)
     return {"model": case} | row
 
 
-STAGES = ("exact", "prune", "fit", "save and load", "float .tflite", "int8 .tflite")
+STAGES = (
+    *("process", "exact", "prune", "fit", "save and load", "float .tflite"),
+    "int8 .tflite",
+)
 
 
 def table_row(row: dict) -> tuple:
