@@ -12,6 +12,8 @@ from .random_nets import random_model
 from .test_exactness import make_worthless, score
 
 QUICK, ALL = range(20), range(20, 200)
+# Training and exporting one takes seconds.
+EXPORTED = [seed for seed in range(100) if seed % 10 in (4, 5)]
 SEEDS = [*QUICK, *(pytest.param(seed, marks=pytest.mark.slow) for seed in ALL)]
 
 
@@ -32,7 +34,7 @@ def test_worthless_channels_of_a_random_graph_go_and_outputs_stay(seed):
 @pytest.mark.slow
 # With random weights a ReLU may be zero on all data.
 @pytest.mark.filterwarnings("ignore:The outputs of these layers are zero")
-@pytest.mark.parametrize("seed", [*QUICK, *ALL])
+@pytest.mark.parametrize("seed", EXPORTED)
 def test_a_pruned_random_graph_trains_loads_and_exports(seed, tmp_path):
     model = randomized(random_model(seed))
     model.compile(keras.optimizers.SGD(1e-4), "mse")
