@@ -19,7 +19,7 @@ import tensorflow as tf
 from keras import ops
 
 # How Keras ends an epoch whose length it did not know.
-_END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
+END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
 
 # The instance attribute that holds a model's patch while there is one.
 _PATCH = "_keras_compress_step_patch"
@@ -215,7 +215,7 @@ class _StepPatch:
         def step(iterator):
             try:
                 return train_function(iterator)
-            except _END_OF_DATA:
+            except END_OF_DATA:
                 raise
             except BaseException as error:
                 explanations = [

@@ -7,12 +7,8 @@ fails and, where the exception came from elsewhere, before it next trains.
 import functools
 
 import keras
-import tensorflow as tf
 
-from keras_compress.training_step import retrace_training_step
-
-# How Keras ends an epoch whose length it did not know.
-_END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
+from keras_compress.training_step import END_OF_DATA, retrace_training_step
 
 # The instance attribute that holds a model's guard while there is one.
 _GUARD = "_keras_compress_undo_guard"
@@ -63,7 +59,7 @@ class _Guard:
         def step(iterator):
             try:
                 return train_function(iterator)
-            except _END_OF_DATA:
+            except END_OF_DATA:
                 raise
             except BaseException:
                 self._undo_all()

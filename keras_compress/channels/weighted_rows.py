@@ -77,13 +77,13 @@ def convolution(flow: Flow, step: Step) -> None:
         flow.join_blocks(made, groups)
         slots = flow.join_blocks(slots, groups)
     flow.cut(layer, layer.kernel, -2, slots, "in")
-    _made(flow, layer, "filters", -1, made)
+    _made(flow, layer, layer.kernel, "filters", -1, made)
     _write(flow, step, axis, made)
 
 
-def _made(flow: Flow, layer, setting: str, axis: int, slots: np.ndarray) -> None:
+def _made(flow: Flow, layer, kernel, setting: str, axis: int, slots) -> None:
     """The kernel's axis, the bias and the setting for the channels that it makes."""
-    flow.cut(layer, layer.kernel, axis, slots, "out")
+    flow.cut(layer, kernel, axis, slots, "out")
     flow.cut(layer, layer.bias, 0, slots)
     flow.set(layer, setting, slots)
 
@@ -107,7 +107,7 @@ def transposed(flow: Flow, step: Step) -> None:
     slots, axis = read
     made = flow.source(layer, layer.filters)
     flow.cut(layer, layer.kernel, -1, slots, "in")
-    _made(flow, layer, "filters", -2, made)
+    _made(flow, layer, layer.kernel, "filters", -2, made)
     _write(flow, step, axis, made)
 
 
@@ -118,7 +118,7 @@ def dense(flow: Flow, step: Step) -> None:
         return
     made = flow.source(layer, layer.units)
     flow.cut(layer, layer.kernel, 0, read[0], "in")
-    _made(flow, layer, "units", 1, made)
+    _made(flow, layer, layer.kernel, "units", 1, made)
     _write(flow, step, -1, made)
 
 
@@ -144,9 +144,7 @@ def separable(flow: Flow, step: Step) -> None:
     between = np.repeat(slots, layer.depth_multiplier)
     flow.cut(layer, layer.pointwise_kernel, -2, between, "in")
     made = flow.source(layer, layer.filters)
-    flow.cut(layer, layer.pointwise_kernel, -1, made, "out")
-    flow.cut(layer, layer.bias, 0, made)
-    flow.set(layer, "filters", made)
+    _made(flow, layer, layer.pointwise_kernel, "filters", -1, made)
     _write(flow, step, axis, made)
 
 
