@@ -37,7 +37,7 @@ def test_the_quick_job_writes_a_student_that_runs_in_litert(tmp_path):
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
     assert [row["format"] for row in rows] == ["float32", "int8"] * 3 + ["int8"]
     assert rows[-1]["model"] == "student, distilled, 80% pruned, aware"
-    assert rows[-1]["zeros"] > 0.8 > 0.1 > rows[-2]["zeros"]
+    assert rows[-1]["zeros"] > 0.7999 > 0.1 > rows[-2]["zeros"]
     assert rows[-1]["macs"] == rows[-2]["macs"]
     assert min(row["test_accuracy"] for row in rows) > 0.5
     for name in ("student_int8.tflite", "student_aware_int8.tflite"):
