@@ -1,35 +1,44 @@
 """Teacher outputs, computed once and kept on disk."""
 
-import hashlib
 import os
 import pathlib
-import tempfile
+from collections.abc import Sequence
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 import tensorflow as tf
 
-_FORMAT = "keras_compress.TeacherCache"
-_VERSION = 1
+from keras_compress.distillation.fingerprints import fingerprint, weights_sha256
+from keras_compress.distillation.teacher_cache_attach import (
+    attach_column,
+    attached_to_step,
+    column_name,
+)
+from keras_compress.distillation.teacher_cache_build import (
+    Settings,
+    as_batches,
+    build_cache,
+)
+from keras_compress.distillation.teacher_cache_table import CacheTable, by_layer
 
 
 class TeacherCache:
-    """A teacher's outputs for a dataset, in one file, usable as a `teacher`.
+    """A teacher's outputs for a dataset, on disk, usable as a `teacher`.
 
     Outputs are found again by a 64-bit fingerprint of each example, so the order of
     the examples does not matter. An example that the cache never saw (augmented, or
-    preprocessed differently) is an error. The file is HDF5; the outputs are read
-    through a memory map, a batch at a time.
+    preprocessed differently) is an error; `attach` carries the outputs of plain
+    examples through augmentation. 16 bytes per example are held in memory; outputs are
+    read through memory maps, a batch at a time.
 
     Args:
-        path: a file that `TeacherCache.build` wrote.
+        path: the file or folder that `TeacherCache.build` wrote.
         teacher: if given, the model whose outputs these must be.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not a complete cache, or belongs to other weights than
+        FileNotFoundError: there is no such file or folder.
+        ValueError: it is not a complete cache, or belongs to other weights than
             `teacher` has.
 
     Example:
@@ -46,14 +55,15 @@ class TeacherCache:
 
     def __init__(self, path: str | os.PathLike, teacher: "keras.Model | None" = None):
         self.path = pathlib.Path(path)
-        if not self.path.is_file():
+        if not self.path.exists():
             raise FileNotFoundError(
                 f"No teacher cache at {self.path}. Make one with "
                 "keras_compress.TeacherCache.build(teacher, dataset, path)."
             )
-        self._fingerprints, self._outputs, attributes = _open(self.path)
-        self.teacher_sha256 = str(attributes["teacher_sha256"])
-        self._unknown = None
+        self._table = CacheTable(self.path)
+        self.teacher_sha256 = self._table.header.teacher_sha256
+        self._column_name = column_name(self.teacher_sha256)
+        self._is_attached, self._unknown = False, None
         if teacher is not None and weights_sha256(teacher) != self.teacher_sha256:
             raise ValueError(
                 f"{self.path} is stale: it holds outputs of a teacher whose weights "
@@ -63,12 +73,17 @@ class TeacherCache:
             )
 
     def __len__(self) -> int:
-        return len(self._fingerprints)
+        return len(self._table)
 
     @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Shape of the outputs of one example."""
-        return self._outputs.shape[1:]
+    def output_shape(self) -> Any:
+        """Shape of the outputs of one example; a list or dict for several outputs."""
+        return self._table.structured(self._table.shapes(self._table.output_names))
+
+    @property
+    def feature_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one example's features, by the name of the teacher's layer."""
+        return by_layer(self._table.shapes(self._table.feature_names))
 
     @classmethod
     def build(
@@ -78,65 +93,144 @@ class TeacherCache:
         path: str | os.PathLike,
         *,
         dtype: str = "float16",
+        top_k: int | None = None,
+        feature_layers: Sequence[str] = (),
         batch_size: int = 256,
+        shard_examples: int = 10_000,
         verbose: int = 1,
     ) -> "TeacherCache":
         """Runs the teacher over a dataset once and writes its outputs to `path`.
 
+        Every `shard_examples` examples a shard is finished in the folder
+        `<path>.partial`. A build that was broken off goes on from there when it is
+        called again: examples of finished shards do not pass the teacher a second time.
+
         Args:
-            teacher: a built model with one output.
+            teacher: a built model.
             dataset: an array or a list/dict of arrays (the student's inputs), or a
                 batched `tf.data.Dataset` of inputs or `(inputs, labels, ...)`.
-            path: the file to write; replaced only once the new one is whole.
-            dtype: `"float16"` (half the bytes, 3 significant digits) or `"float32"`.
+            path: with a name ending in `.h5` or `.hdf5` the shards become one file at
+                the end, else `path` is a folder of shards, which takes no more disk
+                than the outputs. An old cache is replaced only once the new one is
+                whole.
+            dtype: `"float16"` (half the bytes, 3 significant digits), `"bfloat16"`
+                (the range of float32, 2 digits) or `"float32"`.
+            top_k: keep only the outputs of the `k` most likely classes. All others
+                get one value, such that at temperature 1 every kept class has the
+                probability that the teacher gives it.
+            feature_layers: names of layers of a Functional or Sequential teacher whose
+                outputs are kept too, whole.
             batch_size: examples in a batch, where `dataset` is arrays.
+            shard_examples: examples in a shard, which is held in memory until it is
+                written.
             verbose: 1 shows a progress bar, 0 nothing.
 
         Returns:
             The new `TeacherCache`.
 
         Raises:
-            ValueError: unknown `dtype`, no examples, several outputs, or outputs that
-                are not finite in `dtype`.
+            ValueError: a wrong argument, an unknown layer, no examples, or outputs
+                that are not finite in `dtype`.
             OSError: the folder of `path` is missing or not writable.
         """
-        if dtype not in ("float16", "float32"):
-            raise ValueError(
-                f"`dtype` must be 'float16' or 'float32'. Received: {dtype!r}"
-            )
+        settings = Settings(dtype, top_k, feature_layers, shard_examples)
         path = pathlib.Path(path)
-        if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-            raise OSError(
-                f"Cannot write {path}: its folder is missing or not writable. "
-                "Make the folder or choose another."
-            )
-        fingerprints, outputs = _run(
-            teacher, _as_dataset(dataset, batch_size), dtype, verbose
-        )
-        _write(path, fingerprints, outputs, weights_sha256(teacher), teacher.name)
+        build_cache(teacher, as_batches(dataset, batch_size), path, settings, verbose)
         return cls(path)
 
-    def look_up(self, x: Any) -> np.ndarray:
+    def look_up(self, x: Any) -> Any:
         """The teacher's outputs for the examples `x`.
 
         Args:
             x: an array or a structure of arrays, `(n, ...)`.
 
         Returns:
-            `float32`, `(n, *output_shape)`.
+            `float32`, `(n, *output_shape)`; a list or dict of them where the teacher
+            has several outputs.
 
         Raises:
             ValueError: an example is not in the cache.
         """
-        return self._find(fingerprint(x).numpy())
+        found = self._table.find(self.keys(x).numpy(), self._table.output_names)
+        return self._table.structured(found)
 
-    def look_up_in_graph(self, x: Any) -> tf.Tensor:
-        """`look_up` for symbolic tensors, inside a (not XLA-compiled) `tf.function`."""
-        self._unknown = None
-        found = tf.numpy_function(
-            self._find_or_keep_error, [fingerprint(x)], tf.float32, stateful=False
-        )
-        return tf.ensure_shape(found, (None, *self.output_shape))
+    def look_up_features(self, x: Any) -> dict[str, np.ndarray]:
+        """The stored features of the examples `x`, by the name of the teacher's layer.
+
+        Args:
+            x: an array or a structure of arrays, `(n, ...)`.
+
+        Returns:
+            `float32` arrays `(n, ...)`.
+
+        Raises:
+            ValueError: an example is not in the cache.
+        """
+        found = self._table.find(self.keys(x).numpy(), self._table.feature_names)
+        return by_layer(found)
+
+    def keys(self, x: Any) -> tf.Tensor:
+        """What the cache finds the examples `x` by: int64, `(n,)`.
+
+        They may travel with the examples through an augmenting pipeline, one by one,
+        as its last component, to `attach(dataset, keyed=True)`.
+        """
+        return fingerprint(x)
+
+    def attach(self, dataset: tf.data.Dataset, keyed: bool = False) -> tf.data.Dataset:
+        """A dataset whose batches carry the teacher's outputs and features.
+
+        Only `fit` with `Distillation(cache)` can train on it. The column, a dictionary
+        behind the inputs, labels and sample weights, is looked up by the inputs as they
+        are here; a later `map` may augment them and must hand the column on. Because
+        the pipeline looks up, XLA may compile the step.
+
+        Args:
+            dataset: batches of inputs, `(inputs, labels)` or
+                `(inputs, labels, sample_weights)`.
+            keyed: the last component is `keys` of the plain inputs, which is taken off.
+
+        Returns:
+            Batches with the column as their last component.
+
+        Raises:
+            ValueError: `dataset` is not a `tf.data.Dataset`, or has no keys; when it is
+                iterated, an example is not in the cache.
+        """
+        names = self._table.output_names + self._table.feature_names
+
+        def look_up(source):
+            return self._find_in_graph(source if keyed else self.keys(source), names)
+
+        attached = attach_column(dataset, self._column_name, look_up, keyed)
+        self._is_attached = True
+        return attached
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether `attach` was called, so that XLA need not look up."""
+        return self._is_attached
+
+    def look_up_in_graph(self, x: Any) -> Any:
+        """`look_up` for symbolic tensors, inside a `tf.function`.
+
+        In a training step whose batch carries attached outputs these are returned,
+        whatever `x` is.
+
+        Raises:
+            ValueError: XLA compiles the step, and its batch carries no outputs.
+        """
+        found = attached_to_step(self._column_name)
+        if found is None:
+            found = self._find_in_graph(self.keys(x), self._table.output_names)
+        return self._table.structured(found)
+
+    def look_up_features_in_graph(self, x: Any) -> dict[str, tf.Tensor]:
+        """`look_up_features` for symbolic tensors, as `look_up_in_graph`."""
+        found = attached_to_step(self._column_name)
+        if found is None:
+            found = self._find_in_graph(self.keys(x), self._table.feature_names)
+        return by_layer({name: found[name] for name in self._table.feature_names})
 
     def explain(self, error: BaseException) -> BaseException | None:
         """The `ValueError` of a failed look-up behind an exception of TensorFlow."""
@@ -144,130 +238,22 @@ class TeacherCache:
         unknown, self._unknown = self._unknown, None
         return unknown
 
-    def _find_or_keep_error(self, wanted):
-        try:
-            return self._find(wanted)
-        except ValueError as error:
-            self._unknown = error
-            raise
+    def _find_in_graph(self, keys, names):
+        def find(wanted):
+            try:
+                found = self._table.find(wanted, names)
+            except ValueError as error:
+                self._unknown = error
+                raise
+            return [found[name] for name in names]
 
-    def _find(self, wanted):
-        rows = np.searchsorted(self._fingerprints, wanted)
-        rows = np.minimum(rows, len(self._fingerprints) - 1)
-        unknown = self._fingerprints[rows] != wanted
-        if unknown.any():
-            raise ValueError(
-                f"{self.path} holds no teacher output for {int(unknown.sum())} of "
-                f"{len(wanted)} examples. It knows only the exact inputs it was built "
-                "from: augmentation, other preprocessing and other data make new ones. "
-                "Build the cache from the data the student trains on, or pass the "
-                "teacher itself to Distillation."
-            )
-        return self._outputs[rows].astype("float32")
-
-
-def fingerprint(x: Any) -> tf.Tensor:
-    """A 64-bit hash (FarmHash) of each example of `x`, over all its inputs.
-
-    Floats count as float32 and integers as int64, as Keras may convert them between a
-    dataset and the model. Returns an int64 tensor `(n,)`.
-    """
-    rows = []
-    for tensor in keras.tree.flatten(x):
-        tensor = tf.convert_to_tensor(tensor)
-        if not (tensor.dtype.is_floating or tensor.dtype.is_integer):
-            raise ValueError(
-                "A teacher cache needs inputs of integers or floats. "
-                f"Received dtype: {tensor.dtype.name}"
-            )
-        kind = tf.float32 if tensor.dtype.is_floating else tf.int64
-        row_bytes = tf.bitcast(tf.cast(tensor, kind), tf.uint8)
-        rows.append(tf.reshape(row_bytes, (tf.shape(tensor)[0], -1)))
-    hashed = tf.raw_ops.Fingerprint(data=tf.concat(rows, axis=1), method="farmhash64")
-    return tf.bitcast(hashed, tf.int64)
-
-
-def weights_sha256(model: keras.Model) -> str:
-    """SHA-256 over the shape, dtype and bytes of every weight, in the model's order."""
-    digest = hashlib.sha256()
-    for weight in model.get_weights():
-        digest.update(f"{weight.shape}{weight.dtype}".encode())
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()
-
-
-def _as_dataset(dataset, batch_size):
-    if not isinstance(dataset, tf.data.Dataset):
-        return tf.data.Dataset.from_tensor_slices(dataset).batch(batch_size)
-    if isinstance(dataset.element_spec, tuple):
-        return dataset.map(lambda x, *rest: x)
-    return dataset
-
-
-def _run(teacher, dataset, dtype, verbose):
-    size = dataset.cardinality().numpy()
-    progress = keras.utils.Progbar(size if size > 0 else None, verbose=verbose)
-    fingerprints, outputs = [], []
-    for x in dataset:
-        batch = teacher.predict_on_batch(x)
-        if not isinstance(batch, np.ndarray):
-            raise ValueError(
-                f"The teacher must have one output. Received: {len(batch)} outputs"
-            )
-        with np.errstate(over="ignore"):
-            batch = batch.astype(dtype)
-        if not np.isfinite(batch).all():
-            raise ValueError(
-                f"The teacher {teacher.name!r} has outputs that are not finite in "
-                f"{dtype}. Expected finite logits; try dtype='float32', and look for "
-                "NaN in the data and the weights."
-            )
-        fingerprints.append(fingerprint(x).numpy())
-        outputs.append(batch)
-        progress.add(1)
-    if not outputs:
-        raise ValueError("`dataset` has no examples.")
-    unique, first = np.unique(np.concatenate(fingerprints), return_index=True)
-    return unique, np.concatenate(outputs)[first]
-
-
-def _write(path, fingerprints, outputs, teacher_sha256, teacher_name):
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, text=False)
-    os.close(handle)
-    try:
-        with h5py.File(temporary, "w") as file:
-            file.attrs["format"] = _FORMAT
-            file.attrs["version"] = _VERSION
-            file.attrs["teacher_sha256"] = teacher_sha256
-            file.attrs["teacher_name"] = teacher_name
-            file.create_dataset("fingerprints", data=fingerprints)
-            file.create_dataset("outputs", data=outputs)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _open(path):
-    """Fingerprints in memory, outputs as a memory map, the header's attributes."""
-    try:
-        with h5py.File(path, "r") as file:
-            attributes = dict(file.attrs)
-            found = attributes.get("format"), attributes.get("version")
-            if found != (_FORMAT, _VERSION):
-                raise ValueError(f"expected {(_FORMAT, _VERSION)}, received {found}")
-            fingerprints = file["fingerprints"][()]
-            stored = file["outputs"]
-            offset, shape, dtype = stored.id.get_offset(), stored.shape, stored.dtype
-        if offset is None or len(fingerprints) != shape[0]:
-            raise ValueError(
-                f"{len(fingerprints)} fingerprints for outputs of shape {shape}"
-            )
-        outputs = np.memmap(path, dtype, "r", offset, shape)
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a complete teacher cache: {error}. Build it again with "
-            "keras_compress.TeacherCache.build."
-        ) from error
-    return fingerprints, outputs, attributes
+        if not names:
+            return {}
+        self._unknown = None
+        types = [tf.float32] * len(names)
+        found = tf.numpy_function(find, [keys], types, stateful=False)
+        shapes = self._table.shapes(names)
+        return {
+            name: tf.ensure_shape(values, (None, *shapes[name]))
+            for name, values in zip(names, found, strict=True)
+        }
