@@ -1,0 +1,1 @@
+"""Large kernels as products of two smaller ones."""
