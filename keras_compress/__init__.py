@@ -4,6 +4,7 @@ from keras_compress.accounting.profile import LayerProfile, ModelProfile, profil
 from keras_compress.channels.groups import ChannelGroup, channel_groups
 from keras_compress.channels.prune import prune_channels
 from keras_compress.channels.recalibrate import recalibrate_batchnorm
+from keras_compress.channels.sparsity_training import ChannelSparsity
 from keras_compress.clustering.callback import WeightClustering
 from keras_compress.distillation.callback import Distillation
 from keras_compress.distillation.objectives import SoftTargets
@@ -20,6 +21,7 @@ from keras_compress.quantization.transform import quantize_aware, strip
 __all__ = [
     "Block",
     "ChannelGroup",
+    "ChannelSparsity",
     "ConstantSparsity",
     "Distillation",
     "LayerProfile",
