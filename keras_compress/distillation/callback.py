@@ -1,14 +1,17 @@
 """Distillation: a callback on an ordinary compiled student."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
 from absl import logging
 from keras import ops
 
+from keras_compress.distillation.checks import check_outputs
+from keras_compress.distillation.objective import Objective, as_objectives
 from keras_compress.distillation.objectives import SoftTargets
-from keras_compress.distillation.teacher_cache import TeacherCache
+from keras_compress.distillation.running import Batch, RunningObjective
+from keras_compress.distillation.teachers import as_teachers
 from keras_compress.training_step import (
     TrainingStepExtension,
     extend_training_step,
@@ -36,16 +39,26 @@ class Distillation(keras.callbacks.Callback):
     loss: an example of weight 0 teaches nothing.
 
     Args:
-        teacher: a built `keras.Model` that takes the student's inputs and returns
-            outputs of the student's shape, or a `keras_compress.TeacherCache`.
-        objectives: one objective or a list; by default `SoftTargets()`.
+        teacher: a built `keras.Model`, a `keras_compress.TeacherCache`, a layer such as
+            `keras.layers.TFSMLayer`, a function of the inputs, or a
+            `keras_compress.MovingAverageTeacher`. Of a list, class objectives see the
+            mean of the softened probabilities, others the mean of the outputs.
+        objectives: one objective or a list; by default `SoftTargets()`. An objective is
+            one of this package, a `keras.losses.Loss` of (teacher, student), or any
+            `f(y_true, y_student, y_teacher)` that returns a loss per example; the last
+            two weigh what their attribute `weight` says, or 1.
         student_loss_weight: factor of the student's compiled loss, at least 0.
+        teacher_weights: of several teachers each one's share in the mean, in any unit.
+        teacher_preprocess: a function or layer that makes the teacher's inputs from the
+            student's, or a list with one (or None) for each teacher.
 
     Raises:
         ValueError: on a wrong argument; when `fit` begins, before any update, if the
-            numbers of classes differ, if a model ends in softmax where the objective
-            expects logits, or if the student has a `train_step` of its own; while
-            training, if a `TeacherCache` does not hold an example.
+            numbers of classes differ, if a model ends in what the objective cannot
+            compare, if a teacher has weights that are not finite, or if the student has
+            a `train_step` of its own; in the first step, before any update, for what
+            the models do not say earlier; while training, if a `TeacherCache` does not
+            hold an example or a teacher's outputs are not finite.
 
     Example:
 
@@ -66,29 +79,25 @@ class Distillation(keras.callbacks.Callback):
 
     def __init__(
         self,
-        teacher: "keras.Model | TeacherCache",
-        objectives: "SoftTargets | Sequence[SoftTargets] | None" = None,
+        teacher,
+        objectives: Objective | Callable | Sequence | None = None,
         student_loss_weight: float = 0.1,
+        teacher_weights: Sequence[float] | None = None,
+        teacher_preprocess: Callable | Sequence | None = None,
     ):
         super().__init__()
-        if not isinstance(teacher, keras.Model | TeacherCache):
-            raise ValueError(
-                "`teacher` must be a keras.Model or a keras_compress.TeacherCache. "
-                f"Received: {teacher!r} of type {type(teacher).__name__}"
-            )
-        if isinstance(teacher, keras.Model) and not teacher.built:
-            raise ValueError(
-                f"The teacher {teacher.name!r} is not built, so it has no trained "
-                "weights. Load its weights, or call it on a batch, first."
-            )
+        self.teachers = as_teachers(teacher, teacher_weights, teacher_preprocess)
         if not student_loss_weight >= 0:
             raise ValueError(
                 "`student_loss_weight` must be at least 0. "
                 f"Received: student_loss_weight={student_loss_weight}"
             )
         self.teacher = teacher
-        self.objectives = _as_objectives(objectives)
+        self.objectives = as_objectives(
+            SoftTargets() if objectives is None else objectives
+        )
         self.student_loss_weight = student_loss_weight
+        self._running = ()
         self._loss_metric = None
         self._remove_extension = None
 
@@ -98,7 +107,11 @@ class Distillation(keras.callbacks.Callback):
         self._check(student)
         with student.distribute_strategy.scope():
             self._loss_metric = keras.metrics.Mean(name="distillation_loss")
-        from_cache = isinstance(self.teacher, TeacherCache)
+            self._running = tuple(
+                RunningObjective(objective, student, self.teachers)
+                for objective in self.objectives
+            )
+        from_cache = any(teacher.is_cache for teacher in self.teachers)
         if from_cache and student.jit_compile:
             logging.warning(
                 "XLA cannot look up a TeacherCache: %r trains without jit_compile "
@@ -112,107 +125,38 @@ class Distillation(keras.callbacks.Callback):
                 owner=self,
                 compiled_loss_weight=self.student_loss_weight,
                 metrics=[self._loss_metric],
-                explain=self.teacher.explain if from_cache else None,
+                explain=self._explain,
                 allows_jit=not from_cache,
             ),
         )
 
     def on_epoch_begin(self, epoch, logs=None):
         self._loss_metric.reset_state()
+        for objective in self._running:
+            objective.set_time(epoch / self.params["epochs"], epoch)
 
     def on_train_end(self, logs=None):
         self._remove_extension()
 
     def _check(self, student):
-        from_logits = any(getattr(o, "from_logits", False) for o in self.objectives)
-        for role, model in (("teacher", self.teacher), ("student", student)):
-            if from_logits and _ends_in_softmax(model):
-                raise ValueError(
-                    f"The {role} {model.name!r} ends in softmax, but the objective "
-                    "expects logits. Remove that activation, or pass "
-                    "SoftTargets(from_logits=False) where both models return "
-                    "probabilities."
-                )
-        teacher_shapes, student_shapes = map(_class_axes, (self.teacher, student))
-        if None not in (teacher_shapes, student_shapes) and (
-            teacher_shapes != student_shapes
-        ):
-            raise ValueError(
-                "Teacher and student must have the same outputs and numbers of "
-                f"classes. Received: teacher {teacher_shapes}, student "
-                f"{student_shapes}. Give the student's last layer the teacher's units."
-            )
+        for teacher in self.teachers:
+            teacher.check_weights()
+        for objective in self.objectives:
+            check_outputs(objective, student, self.teachers)
+
+    def _explain(self, error):
+        explanations = [teacher.explain(error) for teacher in self.teachers]
+        return next(filter(None, explanations), None)
 
     def _distillation_loss(self, x, y, y_pred, sample_weight):
-        del y
-        if isinstance(self.teacher, TeacherCache):
-            targets = self.teacher.look_up_in_graph(x)
-        else:
-            targets = self.teacher(x, training=False)
-        targets = keras.tree.map_structure(ops.stop_gradient, targets)
-        distillation_loss = ops.zeros(())
-        for objective in self.objectives:
-            value = _sum_over_outputs(objective, targets, y_pred, sample_weight)
-            distillation_loss += objective.weight * value
+        answers = [teacher(x) for teacher in self.teachers]
+        batch = Batch(x, y, y_pred, sample_weight, answers)
+        loss = ops.zeros(())
+        for objective in self._running:
+            loss += objective.loss(batch)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         self._loss_metric.update_state(
-            distillation_loss * replicas,
+            loss * replicas,
             sample_weight=ops.shape(keras.tree.flatten(x)[0])[0],
         )
-        return distillation_loss
-
-
-def _as_objectives(objectives):
-    if objectives is None:
-        return (SoftTargets(),)
-    if isinstance(objectives, SoftTargets):
-        return (objectives,)
-    is_list = isinstance(objectives, list | tuple)
-    if not (is_list and objectives):
-        raise ValueError(
-            "`objectives` must be an objective such as keras_compress.SoftTargets(), "
-            f"or a list with at least one. Received: {objectives!r}"
-        )
-    for objective in objectives:
-        if not isinstance(objective, SoftTargets):
-            raise ValueError(
-                "Every objective must be a keras_compress.SoftTargets. "
-                f"Received: {objective!r}"
-            )
-    return tuple(objectives)
-
-
-def _sum_over_outputs(objective, targets, y_pred, sample_weight):
-    """The objective's loss, summed over the models' outputs in their flat order."""
-    targets, outputs = keras.tree.flatten(targets), keras.tree.flatten(y_pred)
-    if len(targets) != len(outputs):
-        raise ValueError(
-            f"The teacher has {len(targets)} outputs, the student {len(outputs)}. "
-            "Expected one teacher output for each of the student's."
-        )
-    weights = keras.tree.flatten(sample_weight)
-    if len(weights) != len(outputs):
-        weights = [sample_weight] * len(outputs)
-    return sum(
-        objective(target, output, sample_weight=weight)
-        for target, output, weight in zip(targets, outputs, weights, strict=True)
-    )
-
-
-def _class_axes(model):
-    """Units of every output's last axis, or `None` where the model does not say."""
-    if isinstance(model, TeacherCache):
-        return [model.output_shape[-1]]
-    try:
-        outputs = model.outputs
-    except AttributeError:  # a subclassed model has none
-        return None
-    return [output.shape[-1] for output in outputs] if outputs else None
-
-
-def _ends_in_softmax(model):
-    if isinstance(model, TeacherCache) or not getattr(model, "layers", None):
-        return False
-    last = model.layers[-1]
-    is_softmax = getattr(last, "activation", None) is keras.activations.softmax
-    return is_softmax or isinstance(last, keras.layers.Softmax)
+        return loss

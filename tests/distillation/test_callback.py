@@ -340,9 +340,10 @@ def test_a_softmax_output_is_refused_where_logits_are_expected():
     teacher = keras.Sequential(
         [keras.Input((8,)), keras.layers.Dense(CLASSES, activation="softmax")]
     )
+    logits = kc.SoftTargets(from_logits=True)
     with pytest.raises(ValueError, match="ends in softmax"):
         compiled(small_model(1)).fit(
-            x, y, callbacks=[kc.Distillation(teacher)], verbose=0
+            x, y, callbacks=[kc.Distillation(teacher, logits)], verbose=0
         )
 
 
@@ -370,6 +371,11 @@ def test_a_student_that_is_not_compiled_is_refused():
         ({"student_loss_weight": -1}, "`student_loss_weight`"),
         ({"objectives": []}, "at least one"),
         ({"objectives": "kd"}, "must be an objective"),
+        ({"teacher": []}, "at least one teacher"),
+        ({"teacher_weights": [1, 2]}, "must be 1 numbers"),
+        ({"teacher_weights": [-1]}, "at least 0"),
+        ({"teacher_preprocess": 255}, "must be a function or layer"),
+        ({"teacher_preprocess": [None, None]}, "or a list of 1"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):

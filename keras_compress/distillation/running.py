@@ -1,0 +1,171 @@
+"""An objective in the course of one `fit`."""
+
+import dataclasses
+
+import keras
+
+from keras_compress.distillation.objective import (
+    FunctionObjective,
+    Objective,
+    check_number,
+)
+from keras_compress.distillation.outputs import last_activations, output_index
+from keras_compress.distillation.teachers import mean_outputs, targets_for_classes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batch:
+    """What one training step knows of its examples.
+
+    `answers` holds what each teacher returned. All are as Keras hands them to
+    `compute_loss`, alone or in the structure of the model's outputs.
+    """
+
+    x: object
+    y: object
+    y_pred: object
+    sample_weight: object
+    answers: list
+
+
+class RunningObjective:
+    """A copy of an objective whose schedules are variables.
+
+    Args:
+        objective: the user's, which stays as it is.
+        student: the model in training.
+        teachers: the `Teacher`s.
+    """
+
+    def __init__(self, objective: Objective, student, teachers):
+        self.student = student
+        self.teachers = teachers
+        self._given = objective
+        self._variables = {}
+        changes = type(objective).factor_at is not Objective.factor_at
+        for name in objective.scheduled:
+            if callable(getattr(objective, name)) or (name == "weight" and changes):
+                self._variables[name] = keras.Variable(
+                    1.0, trainable=False, dtype="float32", name=name
+                )
+        self.objective = objective.with_attributes(**self._variables)
+        self._student_ends = last_activations(student)
+        self._teacher_ends = [t.last_activations() for t in teachers]
+
+    @property
+    def changes(self) -> bool:
+        """Whether a number of it is a schedule."""
+        return any(callable(getattr(self._given, name)) for name in self._variables)
+
+    def set_time(self, share: float, epoch: int) -> None:
+        """Give the variables their values at a share of the fit, in [0, 1]."""
+        for name, variable in self._variables.items():
+            value = getattr(self._given, name)
+            if callable(value):
+                value = value(share)
+                check_number(name, value, above=name == "temperature")
+            if name == "weight":
+                value *= self._given.factor_at(epoch)
+            variable.assign(value)
+
+    def loss(self, batch: Batch):
+        """The weighted loss of a batch, a float32 scalar."""
+        return self.objective.weight * self._of_outputs(batch)
+
+    def _of_outputs(self, batch):
+        outputs = keras.tree.flatten(batch.y_pred)
+        if isinstance(self.objective, FunctionObjective) and len(outputs) > 1:
+            return self._of_structures(batch)
+        output = self.objective.output
+        places = range(len(outputs))
+        if output is not None:
+            places = [output_index(self.student, batch.y_pred, output)]
+        weights = _for_each(batch.sample_weight, len(outputs))
+        return sum(self._of_output(batch, i, outputs[i], weights[i]) for i in places)
+
+    def _of_output(self, batch, place, student, weight):
+        places = [
+            self._teacher_place(teacher, answer, place, batch)
+            for teacher, answer in zip(self.teachers, batch.answers, strict=True)
+        ]
+        answers = [
+            keras.tree.flatten(answer)[at]
+            for answer, at in zip(batch.answers, places, strict=True)
+        ]
+        objective = self.objective
+        if objective.compares_classes:
+            targets = targets_for_classes(
+                self.teachers,
+                answers,
+                [
+                    self._are_logits(ends, at)
+                    for ends, at in zip(self._teacher_ends, places, strict=True)
+                ],
+                objective.temperature,
+            )
+            are_logits = self._are_logits(self._student_ends, place)
+            objective = objective.of_logits(student_too=are_logits)
+        else:
+            targets = mean_outputs(self.teachers, answers)
+        if objective.needs_labels:
+            targets = (self._labels(batch, place), targets)
+        return objective(targets, student, sample_weight=weight)
+
+    def _of_structures(self, batch):
+        """A user's function of several outputs gets them as the models return them."""
+        answers = [
+            keras.tree.pack_sequence_as(batch.y_pred, keras.tree.flatten(answer))
+            for answer in batch.answers
+        ]
+        targets = keras.tree.map_structure(
+            lambda *of_each: mean_outputs(self.teachers, of_each), *answers
+        )
+        labels = () if batch.y is None else batch.y
+        [weight, *others] = keras.tree.flatten(batch.sample_weight)
+        return self.objective(
+            (labels, targets), batch.y_pred, sample_weight=None if others else weight
+        )
+
+    def _teacher_place(self, teacher, answer, place, batch):
+        count = len(keras.tree.flatten(answer))
+        if self.objective.output is not None:
+            if count == 1:
+                return 0
+            return output_index(teacher.source, answer, self.objective.output)
+        wanted = len(keras.tree.flatten(batch.y_pred))
+        if count != wanted:
+            raise ValueError(
+                f"The teacher has {count} outputs, the student {wanted}. Expected one "
+                "teacher output for each of the student's; or choose the outputs to "
+                f'compare, as in SoftTargets(output="name"). Received: {teacher.name!r}'
+            )
+        return place
+
+    def _are_logits(self, ends, place):
+        if self.objective.from_logits is not None:
+            return self.objective.from_logits
+        return not (ends and ends[min(place, len(ends) - 1)] == "softmax")
+
+    def _labels(self, batch, place):
+        labels = batch.y
+        outputs = len(keras.tree.flatten(batch.y_pred))
+        if isinstance(labels, dict) and isinstance(batch.y_pred, dict):
+            labels = labels.get(sorted(batch.y_pred)[place])
+        elif labels is not None:
+            flat = keras.tree.flatten(labels)
+            labels = flat[place] if len(flat) == outputs else None
+        if labels is not None:
+            return labels
+        if isinstance(self.objective, FunctionObjective):
+            return ()
+        raise ValueError(
+            f"{type(self.objective).__name__} needs the label of every example. "
+            "Received: no labels for the output it compares. Pass them to `fit`, as "
+            "classes or one-hot, or use SoftTargets."
+        )
+
+
+def _for_each(sample_weight, count):
+    """The sample weights of each output."""
+    weights = keras.tree.flatten(sample_weight)
+    return weights if len(weights) == count else [sample_weight] * count
