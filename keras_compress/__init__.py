@@ -7,7 +7,10 @@ from keras_compress.channels.recalibrate import recalibrate_batchnorm
 from keras_compress.channels.sparsity_training import ChannelSparsity
 from keras_compress.clustering.callback import WeightClustering
 from keras_compress.distillation.callback import Distillation
-from keras_compress.distillation.objectives import SoftTargets
+from keras_compress.distillation.decoupled import DecoupledTargets
+from keras_compress.distillation.mean_teacher import MovingAverageTeacher
+from keras_compress.distillation.objectives import MeanSquaredTargets, SoftTargets
+from keras_compress.distillation.relational import RelationalTargets
 from keras_compress.distillation.teacher_cache import TeacherCache
 from keras_compress.kernels import sparsity
 from keras_compress.pruning.layerwise import layerwise_sparsity
@@ -23,12 +26,16 @@ __all__ = [
     "ChannelGroup",
     "ChannelSparsity",
     "ConstantSparsity",
+    "DecoupledTargets",
     "Distillation",
     "LayerProfile",
     "MagnitudePruning",
+    "MeanSquaredTargets",
     "ModelProfile",
+    "MovingAverageTeacher",
     "PolynomialDecay",
     "QuantizationSchedule",
+    "RelationalTargets",
     "Sensitivity",
     "SoftTargets",
     "TeacherCache",
