@@ -81,6 +81,14 @@ class TeacherCache:
         return self._table.structured(self._table.shapes(self._table.output_names))
 
     @property
+    def ends_in(self) -> list[str]:
+        """For each output, in flat order, "softmax" or "unknown".
+
+        "softmax" where the first outputs stored were probabilities.
+        """
+        return self._table.ends_in()
+
+    @property
     def feature_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one example's features, by the name of the teacher's layer."""
         return by_layer(self._table.shapes(self._table.feature_names))
@@ -121,8 +129,8 @@ class TeacherCache:
             feature_layers: names of layers of a Functional or Sequential teacher whose
                 outputs are kept too, whole.
             batch_size: examples in a batch, where `dataset` is arrays.
-            shard_examples: examples in a shard, which is held in memory until it is
-                written.
+            shard_examples: a shard is written by the batch that brings it to as many
+                examples; until then it is held in memory.
             verbose: 1 shows a progress bar, 0 nothing.
 
         Returns:

@@ -131,7 +131,7 @@ class _TeacherRun:
         if self._layers:
             features = [_output_of(teacher, name) for name in self._layers]
             self._model = keras.Model(
-                teacher.inputs, {"outputs": teacher.output, "features": features}
+                teacher.inputs, {"outputs": _outputs_of(teacher), "features": features}
             )
 
     def __call__(self, x: Any) -> dict[str, np.ndarray]:
@@ -161,7 +161,7 @@ class _Shards:
         self._waiting = []
         self._prepare()
         self.paths = sorted(folder.glob("shard-*.h5"))
-        found = [open_shard(path).fingerprints for path in self.paths]
+        found = [_fingerprints_of(path) for path in self.paths]
         self._known = np.sort(np.concatenate([np.zeros(0, "int64"), *found]))
         if self.paths:
             logging.info(
@@ -196,16 +196,16 @@ class _Shards:
 
     def add(self, fingerprints, outputs):
         settings = self._run.settings
-        columns = columns_for(outputs, settings.dtype, settings.top_k)
-        if self._columns not in (None, columns):
-            raise ValueError(
-                "The teacher's outputs must have one shape for all examples. Received: "
-                f"{[c.shape for c in self._columns]} and then "
-                f"{[c.shape for c in columns]}"
-            )
-        self._columns = columns
+        if self._columns is None:
+            self._columns = columns_for(outputs, settings.dtype, settings.top_k)
         arrays = {}
-        for column in columns:
+        for column in self._columns:
+            shape = outputs[column.name].shape[1:]
+            if shape != column.shape:
+                raise ValueError(
+                    "The teacher's outputs must have one shape for all examples. "
+                    f"Received: {column.name} of {column.shape} and then of {shape}"
+                )
             encoded = column.encode(np.asarray(outputs[column.name], "float32"))
             arrays |= {(column.name, name): v for name, v in encoded.items()}
         self._waiting.append((fingerprints, arrays))
@@ -228,6 +228,16 @@ class _Shards:
         self._waiting = []
 
 
+def _fingerprints_of(path):
+    try:
+        return open_shard(path).fingerprints
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path}, of a build broken off, is damaged: {error}. Delete its folder, "
+            "and build again."
+        ) from error
+
+
 def as_batches(dataset: Any, batch_size: int) -> tf.data.Dataset:
     """The student's inputs in batches, from arrays or a batched dataset."""
     if not isinstance(dataset, tf.data.Dataset):
@@ -243,6 +253,11 @@ def _named(outputs):
     if isinstance(outputs, list | tuple):
         return "list", {f"outputs/{i}": v for i, v in enumerate(outputs)}
     return "one", {"outputs": outputs}
+
+
+def _outputs_of(teacher):
+    is_sequential = isinstance(teacher, keras.Sequential)
+    return teacher.outputs[0] if is_sequential else teacher.output
 
 
 def _output_of(teacher, name):

@@ -16,20 +16,21 @@ class Column:
     With `top_k`, only the `k` largest entries of the last axis are kept, and one number
     for all others: what each of them would be if they were equal and weighed as much
     together as they do. For logits that is `log(mean(exp(rest)))`, which keeps every
-    probability of the `k` classes as it was; for probabilities (not negative, and of
-    sum 1) it is `mean(rest)`.
+    probability of the `k` classes as it was; for probabilities it is `mean(rest)`.
 
     Args:
         name: `"outputs"`, `"outputs/<key>"` or `"features/<layer>"`.
         shape: of one example.
         dtype: one of `DTYPES`, in which the values are stored.
         top_k: how many entries of the last axis are kept; `None` for all.
+        is_probabilities: whether the entries of the last axis are probabilities.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     top_k: int | None = None
+    is_probabilities: bool = False
 
     def encode(self, values: np.ndarray) -> dict[str, np.ndarray]:
         """The arrays to store for float32 `values`, `(n, *shape)`, by their names."""
@@ -38,15 +39,10 @@ class Column:
         order = np.argpartition(values, -self.top_k, axis=-1)
         kept, others = order[..., -self.top_k :], order[..., : -self.top_k]
         rest = np.take_along_axis(values, others, axis=-1).astype("float64")
-        sums = values.sum(-1, dtype="float64")
-        is_probabilities = (values.min(-1) >= 0) & (np.abs(sums - 1) < 1e-3)
-        highest = rest.max(-1)
-        mean_exp = np.mean(np.exp(rest - highest[..., None]), -1)
-        rest = np.where(is_probabilities, rest.mean(-1), highest + np.log(mean_exp))
         return {
             "values": self._to_stored(np.take_along_axis(values, kept, axis=-1)),
             "indices": kept.astype(_index_dtype(self.shape[-1])),
-            "rest": rest.astype("float32"),
+            "rest": self._mean(rest).astype("float32"),
         }
 
     def decode(self, stored: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -63,6 +59,12 @@ class Column:
     def array_names(self) -> tuple[str, ...]:
         """Names of the arrays that `encode` makes."""
         return ("values",) if self.top_k is None else ("values", "indices", "rest")
+
+    def _mean(self, rest):
+        if self.is_probabilities:
+            return rest.mean(-1)
+        highest = rest.max(-1)
+        return highest + np.log(np.mean(np.exp(rest - highest[..., None]), -1))
 
     def _to_stored(self, values):
         with np.errstate(over="ignore"):
@@ -92,7 +94,13 @@ def columns_for(
     columns = []
     for name, values in outputs.items():
         is_feature = name.startswith("features/")
-        column = Column(name, values.shape[1:], dtype, None if is_feature else top_k)
+        column = Column(
+            name,
+            values.shape[1:],
+            dtype,
+            None if is_feature else top_k,
+            not is_feature and _are_probabilities(values),
+        )
         if column.top_k and not (column.shape and top_k < column.shape[-1]):
             raise ValueError(
                 "`top_k` must be below the number of classes, the last axis of each of "
@@ -101,6 +109,17 @@ def columns_for(
             )
         columns.append(column)
     return tuple(columns)
+
+
+def _are_probabilities(values):
+    """Not negative, of sum 1 (to float16) and of two classes or more."""
+    values = np.asarray(values, "float64")
+    return bool(
+        values.ndim > 1
+        and values.shape[-1] > 1
+        and (values >= 0).all()
+        and (np.abs(values.sum(-1) - 1) < 1e-2).all()
+    )
 
 
 def _numpy_dtype(dtype):

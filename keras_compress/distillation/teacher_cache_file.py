@@ -1,6 +1,6 @@
 """The files of a teacher cache.
 
-A shard is one HDF5 file: fingerprints, and the arrays of every column in the same order.
+A shard is one HDF5 file: fingerprints, and the arrays of every column in their order.
 A cache is a single shard, or a folder of shards with a `cache.json` that names them.
 """
 

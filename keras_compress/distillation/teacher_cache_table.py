@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_compress.distillation.teacher_cache_file import open_cache
@@ -57,6 +58,14 @@ class CacheTable:
             return values
         keys = [name.removeprefix("outputs/") for name in self.output_names]
         return dict(zip(keys, values, strict=True))
+
+    def ends_in(self) -> list[str]:
+        """For each output, in flat order, "softmax" or "unknown"."""
+        kinds = {
+            name: "softmax" if self.columns[name].is_probabilities else "unknown"
+            for name in self.output_names
+        }
+        return keras.tree.flatten(self.structured(kinds))
 
     def find(
         self, fingerprints: np.ndarray, names: Sequence[str]
