@@ -128,10 +128,11 @@ def test_a_build_in_another_order_takes_finished_shards_over(teacher, x, tmp_pat
 @pytest.mark.parametrize("change", ["teacher", "dtype", "features"])
 def test_shards_of_another_build_are_not_taken_over(teacher, x, tmp_path, change):
     broken_off(teacher, x, tmp_path / "c")
-    options = {
-        "dtype": {"dtype": "float32"},
-        "features": {"feature_layers": ["scores"]},
-    }
+    options = {}
+    if change == "dtype":
+        options = {"dtype": "float32"}
+    if change == "features":
+        options = {"feature_layers": ["scores"]}
     if change == "teacher":
         teacher.set_weights([2 * w for w in teacher.get_weights()])
     cache = build(teacher, x, tmp_path / "c", **options)
