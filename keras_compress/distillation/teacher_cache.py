@@ -191,7 +191,9 @@ class TeacherCache:
         Only `fit` with `Distillation(cache)` can train on it. The column, a dictionary
         behind the inputs, labels and sample weights, is looked up by the inputs as they
         are here; a later `map` may augment them and must hand the column on. Because
-        the pipeline looks up, XLA may compile the step.
+        the pipeline looks up, XLA may compile the step. Under `tf.distribute` let the
+        student `evaluate` one plain batch before: Keras would read the first one of
+        `fit` before it asks a callback.
 
         Args:
             dataset: batches of inputs, `(inputs, labels)` or

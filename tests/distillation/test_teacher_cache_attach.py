@@ -246,3 +246,15 @@ def test_what_cannot_be_attached_to_is_named(x, cache, keyed):
     if keyed:
         with pytest.raises(ValueError, match=r"cache\.keys\(x\)"):
             cache.attach(batches(x), keyed=True)
+
+
+def test_two_replicas_get_their_own_rows(x, y, teacher, cache, two_replicas):
+    direct = student()
+    with two_replicas.scope():
+        attached = student()
+    direct.fit(batches(x, y), callbacks=[kc.Distillation(teacher)], **QUIET)
+    # Keras reads a first batch, before it asks a callback, unless it has seen one.
+    attached.evaluate(batches(x, y), verbose=0)
+    data = cache.attach(batches(x, y))
+    attached.fit(data, callbacks=[FromCache(cache)], **QUIET)
+    assert_same_weights(direct, attached)
