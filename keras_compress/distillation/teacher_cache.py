@@ -81,6 +81,11 @@ class TeacherCache:
         return self._table.structured(self._table.shapes(self._table.output_names))
 
     @property
+    def name(self) -> str:
+        """The name of the teacher."""
+        return self._table.header.teacher_name
+
+    @property
     def ends_in(self) -> list[str]:
         """For each output, in flat order, "softmax" or "unknown".
 
@@ -249,6 +254,7 @@ class TeacherCache:
         return unknown
 
     def _find_in_graph(self, keys, names):
+        @tf.autograph.experimental.do_not_convert
         def find(wanted):
             try:
                 found = self._table.find(wanted, names)
