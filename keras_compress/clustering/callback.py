@@ -10,6 +10,7 @@ from keras_compress.clustering.kmeans import INITS, find_centroids
 from keras_compress.clustering.report import ClusteredKernel, ClusteringReport
 from keras_compress.clustering.shared_weights import SharedWeights
 from keras_compress.kernels import Kernel, Skipped, find_kernels, is_built
+from keras_compress.optimizer_steps import current_step
 from keras_compress.undo import undo_after_fit
 
 _MOST_CLUSTERS = 2**16 - 1
@@ -116,7 +117,7 @@ class WeightClustering(keras.callbacks.Callback):
                 logging.warning(
                     "The fit ended at step %d, before `begin_step` of "
                     "WeightClustering, %d: nothing was clustered.",
-                    self._now(),
+                    current_step(self.model),
                     self.begin_step,
                 )
                 return
@@ -126,10 +127,7 @@ class WeightClustering(keras.callbacks.Callback):
         self._undo()
 
     def _is_due(self) -> bool:
-        return self._now() >= self.begin_step
-
-    def _now(self) -> int:
-        return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+        return current_step(self.model) >= self.begin_step
 
     def _begin(self) -> None:
         """Cluster the weights, and hold them so from the next step on."""
@@ -140,7 +138,7 @@ class WeightClustering(keras.callbacks.Callback):
             rows = list(map(self._cluster, kernels, weights))
         self._undo = undo_after_fit(self.model, self._restore)
         self.report = ClusteringReport(tuple(rows), tuple(skipped))
-        logging.info("Clustered at step %d:\n%s", self._now(), self.report)
+        logging.info("Clustered at step %d:\n%s", current_step(self.model), self.report)
 
     def _find_kernels(self) -> tuple[list[Kernel], list[Skipped]]:
         kernels, skipped = find_kernels(self.model, self.layers)

@@ -4,12 +4,11 @@ from collections.abc import Callable
 
 import keras
 from absl import logging
-from keras import ops
 
 from keras_compress.kernels import is_built
+from keras_compress.optimizer_steps import current_step, steps_of_fit
 from keras_compress.pruning.any_schedule import KEEP, as_schedule
 from keras_compress.pruning.criteria import as_criterion
-from keras_compress.pruning.optimizers import inner_optimizer
 from keras_compress.pruning.patterns import as_pattern
 from keras_compress.pruning.pruned_kernels import PrunedKernels
 from keras_compress.pruning.report import PruningReport
@@ -125,7 +124,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         """Let weights come back in a step that ends in an update."""
         may_grow = self._steps != KEEP and not self.criterion.needs_gradients
         if self._pruned and may_grow:
-            last = self._now() + self.model.steps_per_execution
+            last = current_step(self.model) + self.model.steps_per_execution
             update = self._steps.last_update(last, after=self._last_update)
             self._pruned.grow(update is not None)
 
@@ -135,7 +134,9 @@ class MagnitudePruning(keras.callbacks.Callback):
             self._put_masks()
             self._make_first_masks()
         elif self._steps != KEEP:
-            step = self._steps.last_update(self._now(), after=self._last_update)
+            step = self._steps.last_update(
+                current_step(self.model), after=self._last_update
+            )
             if step is None:
                 self._pruned.settle()
             else:
@@ -155,11 +156,16 @@ class MagnitudePruning(keras.callbacks.Callback):
         self.report = self._pruned.report()
         logging.info("Pruned:\n%s", self.report)
         steps = self._steps
-        if steps != KEEP and steps.ends and self._now() < steps.end_step:
+        if steps != KEEP and steps.ends and current_step(self.model) < steps.end_step:
             logging.warning(
                 "fit ended at step %d, before the schedule's end step %d: sparsity is "
                 "%.4f where %.4f was to be reached.",
-                *(self._now(), steps.end_step, self.report.sparsity, steps.final),
+                *(
+                    current_step(self.model),
+                    steps.end_step,
+                    self.report.sparsity,
+                    steps.final,
+                ),
             )
         self._undo()
         self._forget()
@@ -195,13 +201,8 @@ class MagnitudePruning(keras.callbacks.Callback):
         """The schedule in steps; shares count from where epoch 0 began."""
         if self.schedule == KEEP or not self.schedule.needs_length:
             return self.schedule
-        accumulated = inner_optimizer(self.model.optimizer).gradient_accumulation_steps
-        per_epoch = self.params["steps"] / (accumulated or 1)
-        start = self._now() - round(epoch * per_epoch)
+        start, per_epoch = steps_of_fit(self.model, self.params, epoch)
         return self.schedule.for_fit(start, int(per_epoch * self.params["epochs"]))
-
-    def _now(self) -> int:
-        return int(ops.convert_to_numpy(self.model.optimizer.iterations))
 
     def _make_first_masks(self) -> None:
         """The masks of the last update before now; after a resumption those of then."""
@@ -214,7 +215,7 @@ class MagnitudePruning(keras.callbacks.Callback):
                 )
             self._pruned.keep_zeros()
             return
-        now = self._now()
+        now = current_step(self.model)
         step = self._steps.last_update(now)
         if step is None:
             # A function of the step does not say what was before.

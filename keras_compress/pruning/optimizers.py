@@ -1,9 +1,6 @@
 """What pruning must know of the optimizer it works through."""
 
-
-def inner_optimizer(optimizer):
-    """The optimizer itself, without the wrapper that scales its loss."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
+from keras_compress.optimizer_steps import inner_optimizer
 
 
 def averages_of(model, variable) -> list:

@@ -5,9 +5,10 @@ import numpy as np
 from keras import ops
 
 from keras_compress.kernels import Kernel, Skipped, find_kernels, share_of_zeros
+from keras_compress.optimizer_steps import inner_optimizer
 from keras_compress.pruning.gradients import GradientScores
 from keras_compress.pruning.masks import MaskConstraint
-from keras_compress.pruning.optimizers import averages_of, inner_optimizer
+from keras_compress.pruning.optimizers import averages_of
 from keras_compress.pruning.report import PruningReport, report_on
 from keras_compress.pruning.selection import keep_best, keep_best_of_all
 

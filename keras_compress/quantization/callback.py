@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_compress.optimizer_steps import current_step, inner_optimizer, steps_of_fit
 from keras_compress.quantization.affine import AffineWrapper, FoldedBatchNormalization
 from keras_compress.quantization.fake_quant import FakeQuantize
 from keras_compress.quantization.wrapper import QuantizeWrapper
@@ -71,7 +72,7 @@ class QuantizationSchedule(keras.callbacks.Callback):
                     f"{name}={time!r}"
                 )
         frozen = self._times["freeze_batchnorm_at"] is not None
-        if frozen and _inner(self.model.optimizer).use_ema:
+        if frozen and inner_optimizer(self.model.optimizer).use_ema:
             raise ValueError(
                 "`freeze_batchnorm_at` needs an optimizer without `use_ema`, whose "
                 "averages Keras can only keep for a fixed set of weights; use "
@@ -89,7 +90,7 @@ class QuantizationSchedule(keras.callbacks.Callback):
                 for name, time in self._times.items()
                 if time is not None
             }
-            begun = self._now() >= self._steps["begin_at"]
+            begun = current_step(self.model) >= self._steps["begin_at"]
             if not begun and self._set_enabled(False):
                 self._retrace()
         self._throw()
@@ -111,20 +112,15 @@ class QuantizationSchedule(keras.callbacks.Callback):
         self._trainable = {}
         self._retrace_inference()
 
-    def _now(self) -> int:
-        return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
-
     def _in_steps(self, time, epoch: int) -> int:
         """The step of the optimizer; a fraction counts from where epoch 0 began."""
         if isinstance(time, int):
             return time
-        accumulated = _inner(self.model.optimizer).gradient_accumulation_steps or 1
-        per_epoch = self.params["steps"] / accumulated
-        start = self._now() - round(epoch * per_epoch)
+        start, per_epoch = steps_of_fit(self.model, self.params, epoch)
         return start + round(time * per_epoch * self.params["epochs"])
 
     def _throw(self) -> None:
-        now = self._now()
+        now = current_step(self.model)
         due = [n for n in self._steps if n not in self._done and now >= self._steps[n]]
         self._done.update(due)
         if any([getattr(self, f"_{name}")() for name in due]):
@@ -169,11 +165,6 @@ def _check_time(name: str, time) -> None:
             f"`{name}` must be a step (int of at least 0) or a fraction of the fit "
             f"(float from 0 to 1). Received: {name}={time!r}"
         )
-
-
-def _inner(optimizer):
-    """The optimizer itself, without the wrapper that scales its loss."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def _set(layers: list, name: str, value: bool) -> bool:

@@ -251,7 +251,8 @@ def test_a_switch_in_mid_fit_leaves_the_guard_of_other_callbacks(tmp_path):
     model = aware_model()
     teacher = keras.Sequential([keras.Input((6,)), layers.Dense(y.shape[-1])])
     cache = kc.TeacherCache.build(teacher, x[: len(x) // 2], tmp_path / "half.h5")
-    callbacks = [kc.Distillation(cache), kc.QuantizationSchedule(freeze_ranges_at=2)]
+    distillation = kc.Distillation(cache, kc.MeanSquaredTargets())
+    callbacks = [distillation, kc.QuantizationSchedule(freeze_ranges_at=2)]
     with pytest.raises(ValueError, match="no teacher output for 8 of 8"):
         model.fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=callbacks)
     assert "compute_loss" not in vars(model)
