@@ -56,6 +56,10 @@ def test_top_k_keeps_the_probabilities_of_the_likeliest_classes(teacher, x, tmp_
     rest = np.take_along_axis(found, others, -1)
     np.testing.assert_array_equal(rest, np.repeat(rest[:, :1], CLASSES - 3, 1))
     assert (rest[:, 0] <= np.sort(scores, -1)[:, -3]).all()
+    softened, wanted = (
+        np.take_along_axis(softmax(z / 4), others, -1).sum(-1) for z in (found, scores)
+    )
+    assert (softened > wanted).all()
     assert cache.output_shape == (CLASSES,)
 
 
