@@ -117,6 +117,7 @@ class TeacherCache:
         Every `shard_examples` examples a shard is finished in the folder
         `<path>.partial`. A build that was broken off goes on from there when it is
         called again: examples of finished shards do not pass the teacher a second time.
+        Examples of that build stay, also those that `dataset` no longer has.
 
         Args:
             teacher: a built model.
