@@ -72,6 +72,7 @@ class _Planner:
         self._merged: dict[Ref, Ref] = {}
         self._seen: dict[tuple, Step] = {}
         self._same: dict[Ref, Ref] = {}
+        self._joinable = self._joinable_batch_norms()
 
     def take(self, step: Step) -> None:
         rule = self._joined.get(id(step)) or rule_of(step)
@@ -103,8 +104,8 @@ class _Planner:
         last, source = step, None
         if rule.treatment == "relu":
             [source] = step.inputs
-        follower, *others = self._consumers_as_one(step)
-        if rule.treatment == "linear" and not others and _is_batch_norm(follower):
+        follower, *_ = self._consumers_as_one(step)
+        if rule.treatment == "linear" and id(follower) in self._joinable:
             last = self._join(follower)
         # A transposed convolution takes a ReLU only with a BatchNormalization between.
         takes_relu = last is not step or not step.kind.endswith("Transpose")
@@ -117,6 +118,21 @@ class _Planner:
             made = last.outputs
         for ref in made:
             self.give_range(ref, source=source)
+
+    def _joinable_batch_norms(self) -> set[int]:
+        """Ids of the BatchNormalization steps that are computed along with a kernel.
+
+        Of a layer called several times either all are or none is: it trains as one.
+        """
+        calls: dict[int, set[int]] = {}
+        followers = set()
+        for step in self._graph.steps:
+            if _is_batch_norm(step):
+                calls.setdefault(id(step.operation), set()).add(id(step))
+            elif _treatment(step) == "linear" and self._included(step.operation):
+                follower, *others = self._consumers_as_one(step)
+                followers |= set() if others else {id(follower)}
+        return set().union(*(ids for ids in calls.values() if ids <= followers))
 
     def _join_twin(self, step: Step) -> None:
         """One range for steps that compute the same: the converter makes them one."""

@@ -249,3 +249,14 @@ def test_attention_with_a_mask_that_is_passed_along_stays_whole():
     assert "MultiHeadAttention" in kinds
     exact = model.predict(words, verbose=0)
     assert np.abs(exact - aware.predict(words, verbose=0)).max() < 0.05 * np.ptp(exact)
+
+
+def test_a_normalization_that_follows_a_kernel_in_one_of_two_calls(tmp_path):
+    shared = layers.BatchNormalization()
+
+    def join(x, y):
+        after_kernel = layers.ReLU()(shared(layers.Conv2D(8, 1)(y)))
+        alone = shared(layers.ReLU()(layers.Conv2D(8, 1)(y)))
+        return layers.Add()([after_kernel, alone])
+
+    _check_small(_branch(join), tmp_path)
