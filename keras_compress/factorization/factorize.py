@@ -34,7 +34,8 @@ def factorize(
 
     Args:
         model: A built Functional or Sequential model; it is not changed.
-        params: The share of the model's parameters to keep, in (0, 1].
+        params: The share of the model's parameters to keep, in (0, 1]. The ranks are
+            those with which the product of all kernels' energies is largest.
         energy: The share of the sum of squared singular values that each kernel keeps
             at least, in (0, 1]. With 1 only kernels that are of low rank already are
             replaced. Give exactly one of the two.
@@ -54,13 +55,16 @@ def factorize(
 
     >>> import keras
     >>> from keras_compress.factorization.factorize import factorize
-    >>> layers = [keras.layers.Dense(256, "relu"), keras.layers.Dense(10, name="out")]
-    >>> model = keras.Sequential([keras.Input((512,)), *layers])
-    >>> smaller = factorize(model, params=0.25)
-    >>> round(smaller.count_params() / model.count_params(), 2)
-    0.25
+    >>> dense = keras.layers.Dense(64, kernel_initializer="ones", name="dense")
+    >>> model = keras.Sequential([keras.Input((128,)), dense])
+    >>> smaller = factorize(model, energy=0.99)
+    >>> [tuple(variable.shape) for variable in smaller.weights]
+    [(128, 8), (8, 64), (64,)]
+    >>> model.count_params(), smaller.count_params()
+    (8256, 1600)
 
-    Source: Denton et al. 2014, 1404.0736; Jaderberg et al. 2014, 1405.3866.
+    Source: Denton et al. 2014, 1404.0736; Jaderberg et al. 2014, 1405.3866; Zhang et
+    al. 2015, 1505.06798.
     """
     what, share = _checked_share(params=params, energy=energy)
     _check_round_to(round_to)
@@ -138,7 +142,7 @@ def _chosen(model, candidates, what: str, share: float) -> list[tuple]:
             "kernel has the smallest rank that `round_to` allows. Give a larger share, "
             f"or a smaller `round_to`. Whole stay {_blocking(candidates)}"
         )
-    return list(zip(able, by_params(layers, share * full - rest), strict=True))
+    return list(zip(able, by_params(layers, round(share * full) - rest), strict=True))
 
 
 def _blocking(candidates: list[Candidate]) -> str:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_BLOCK = 2048
+# Rows that are turned to float64 at a time.
+_BLOCK = 8192
 
 
 @dataclass(frozen=True, eq=False)
