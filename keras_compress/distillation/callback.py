@@ -1,5 +1,6 @@
 """Distillation: a callback on an ordinary compiled student."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import keras
@@ -8,15 +9,18 @@ from absl import logging
 from keras import ops
 
 from keras_compress.distillation.checks import check_outputs
+from keras_compress.distillation.fit_features import FitFeatures
 from keras_compress.distillation.objective import Objective, as_objectives
 from keras_compress.distillation.objectives import SoftTargets
 from keras_compress.distillation.running import Batch, RunningObjective
+from keras_compress.distillation.teacher_cache_attach import receive_attached
 from keras_compress.distillation.teachers import as_teachers
 from keras_compress.training_step import (
     TrainingStepExtension,
     extend_training_step,
     restore_training_step,
 )
+from keras_compress.undo import undo_after_fit
 
 
 class Distillation(keras.callbacks.Callback):
@@ -98,37 +102,50 @@ class Distillation(keras.callbacks.Callback):
         )
         self.student_loss_weight = student_loss_weight
         self._running = ()
+        self._features = None
         self._loss_metric = None
-        self._remove_extension = None
+        self._undos = []
 
     def on_train_begin(self, logs=None):
         student = self.model
         restore_training_step(student, left_by=self)
         self._check(student)
+        self._features = FitFeatures(self.objectives, student, self.teachers)
         with student.distribute_strategy.scope():
             self._loss_metric = keras.metrics.Mean(name="distillation_loss")
             self._running = tuple(
                 RunningObjective(objective, student, self.teachers)
                 for objective in self.objectives
             )
-        from_cache = any(teacher.is_cache for teacher in self.teachers)
-        if from_cache and student.jit_compile:
+        for teacher in self.teachers:
+            teacher.begin(student)
+        self._undos = self._changes_of(student)
+
+    def _changes_of(self, student):
+        """Change what must be for this fit; the functions that undo it."""
+        caches = [teacher.source for teacher in self.teachers if teacher.is_cache]
+        looks_up = not all(cache.is_attached for cache in caches)
+        if looks_up and student.jit_compile:
             logging.warning(
                 "XLA cannot look up a TeacherCache: %r trains without jit_compile "
-                "during this fit.",
+                "during this fit. TeacherCache.attach(dataset) looks up before.",
                 student.name,
             )
-        self._remove_extension = extend_training_step(
-            student,
-            TrainingStepExtension(
-                self._distillation_loss,
-                owner=self,
-                compiled_loss_weight=self.student_loss_weight,
-                metrics=[self._loss_metric],
-                explain=self._explain,
-                allows_jit=not from_cache,
-            ),
+        extension = TrainingStepExtension(
+            self._distillation_loss,
+            owner=self,
+            compiled_loss_weight=self.student_loss_weight,
+            metrics=[self._loss_metric],
+            explain=self._explain,
+            allows_jit=not looks_up,
         )
+        undos = [extend_training_step(student, extension)]
+        if caches:
+            undos.append(receive_attached(student))
+        if self._features:
+            self._features.install()
+            undos.append(undo_after_fit(student, self._features.remove))
+        return undos
 
     def on_epoch_begin(self, epoch, logs=None):
         self._loss_metric.reset_state()
@@ -136,7 +153,12 @@ class Distillation(keras.callbacks.Callback):
             objective.set_time(epoch / self.params["epochs"], epoch)
 
     def on_train_end(self, logs=None):
-        self._remove_extension()
+        for undo in reversed(self._undos):
+            undo()
+        for teacher in self.teachers:
+            teacher.end()
+        # Variables of this fit, and what the trace holds, go.
+        self._running, self._features, self._undos = (), None, []
 
     def _check(self, student):
         for teacher in self.teachers:
@@ -149,8 +171,12 @@ class Distillation(keras.callbacks.Callback):
         return next(filter(None, explanations), None)
 
     def _distillation_loss(self, x, y, y_pred, sample_weight):
-        answers = [teacher(x) for teacher in self.teachers]
-        batch = Batch(x, y, y_pred, sample_weight, answers)
+        of_student = self._features.take_student()
+        answers, of_teachers = self._features.ask(x)
+        features = functools.partial(
+            self._features.of_pairs, of_student=of_student, of_teachers=of_teachers
+        )
+        batch = Batch(y, y_pred, sample_weight, answers, features)
         loss = ops.zeros(())
         for objective in self._running:
             loss += objective.loss(batch)

@@ -52,16 +52,19 @@ class Objective(keras.losses.Loss):
         vars(other).update(vars(self), **attributes)
         return other
 
+    def for_fit(self, **variables) -> "Objective":
+        """A copy for one `fit`, its schedules replaced by variables."""
+        return self.with_attributes(**variables)
+
     def get_config(self) -> dict:
         """The arguments of `__init__`."""
-        config = {"name": self.name}
-        for name in self.arguments():
-            value = getattr(self, name)
-            is_schedule = isinstance(value, FitSchedule)
-            config[name] = (
-                keras.saving.serialize_keras_object(value) if is_schedule else value
-            )
-        return config
+        values = {name: getattr(self, name) for name in self.arguments()}
+        return {"name": self.name} | {
+            name: keras.saving.serialize_keras_object(value)
+            if isinstance(value, FitSchedule)
+            else keras.tree.map_structure(_name_of_layer, value)
+            for name, value in values.items()
+        }
 
     @classmethod
     def arguments(cls) -> tuple[str, ...]:
@@ -201,6 +204,10 @@ def _as_objective(objective):
         "keras.losses.Loss of (teacher, student), a function f(y_true, y_student, "
         f"y_teacher), or a list of these. Received: {objective!r}"
     )
+
+
+def _name_of_layer(value):
+    return value.name if isinstance(value, keras.layers.Layer) else value
 
 
 def check_number(name: str, value, above: bool = False) -> None:

@@ -1,8 +1,10 @@
 """An objective in the course of one `fit`."""
 
 import dataclasses
+from collections.abc import Callable
 
 import keras
+from keras import ops
 
 from keras_compress.distillation.objective import (
     FunctionObjective,
@@ -18,14 +20,15 @@ class Batch:
     """What one training step knows of its examples.
 
     `answers` holds what each teacher returned. All are as Keras hands them to
-    `compute_loss`, alone or in the structure of the model's outputs.
+    `compute_loss`, alone or in the structure of the model's outputs. `features` gives
+    for pairs of layers the teacher's and the student's.
     """
 
-    x: object
     y: object
     y_pred: object
     sample_weight: object
     answers: list
+    features: Callable
 
 
 class RunningObjective:
@@ -48,7 +51,7 @@ class RunningObjective:
                 self._variables[name] = keras.Variable(
                     1.0, trainable=False, dtype="float32", name=name
                 )
-        self.objective = objective.with_attributes(**self._variables)
+        self.objective = objective.for_fit(**self._variables)
         self._student_ends = last_activations(student)
         self._teacher_ends = [t.last_activations() for t in teachers]
 
@@ -70,7 +73,13 @@ class RunningObjective:
 
     def loss(self, batch: Batch):
         """The weighted loss of a batch, a float32 scalar."""
-        return self.objective.weight * self._of_outputs(batch)
+        of = self._of_features if self.objective.pairs else self._of_outputs
+        return self.objective.weight * of(batch)
+
+    def _of_features(self, batch):
+        teacher, student = batch.features(self.objective.pairs)
+        weight = _for_each_example(batch.sample_weight)
+        return self.objective(teacher, student, sample_weight=weight)
 
     def _of_outputs(self, batch):
         outputs = keras.tree.flatten(batch.y_pred)
@@ -121,10 +130,8 @@ class RunningObjective:
             lambda *of_each: mean_outputs(self.teachers, of_each), *answers
         )
         labels = () if batch.y is None else batch.y
-        [weight, *others] = keras.tree.flatten(batch.sample_weight)
-        return self.objective(
-            (labels, targets), batch.y_pred, sample_weight=None if others else weight
-        )
+        weight = _for_each_example(batch.sample_weight)
+        return self.objective((labels, targets), batch.y_pred, sample_weight=weight)
 
     def _teacher_place(self, teacher, answer, place, batch):
         count = len(keras.tree.flatten(answer))
@@ -169,3 +176,12 @@ def _for_each(sample_weight, count):
     """The sample weights of each output."""
     weights = keras.tree.flatten(sample_weight)
     return weights if len(weights) == count else [sample_weight] * count
+
+
+def _for_each_example(sample_weight):
+    """`(batch,)` weights; None where outputs have weights of their own."""
+    weights = keras.tree.flatten(sample_weight)
+    if len(weights) != 1 or weights[0] is None:
+        return None
+    axes = tuple(range(1, len(weights[0].shape)))
+    return ops.mean(weights[0], axis=axes) if axes else weights[0]

@@ -45,11 +45,13 @@ class Teacher:
     def units(self) -> list | None:
         """Units of every output's last axis, or None where that is not known."""
         if self.is_cache:
-            return [self.source.output_shape[-1]]
+            return [shape[-1] for shape in _flat_shapes(self.source.output_shape)]
         return units(self.source) if isinstance(self.source, keras.Model) else None
 
     def last_activations(self) -> list[str] | None:
         """See `outputs.last_activations`."""
+        if self.is_cache:
+            return self.source.ends_in
         is_model = isinstance(self.source, keras.Model)
         return last_activations(self.source) if is_model else None
 
@@ -61,6 +63,14 @@ class Teacher:
             outputs = self.source.look_up_in_graph(x)
         else:
             outputs = _infer(self.source, x)
+        return self.checked(outputs)
+
+    def features(self, x) -> dict:
+        """Stored features of a cache, by the name of the teacher's layer."""
+        return self.checked(self.source.look_up_features_in_graph(x))
+
+    def checked(self, outputs):
+        """Without gradients; a step fails where one is not a finite number."""
         return keras.tree.map_structure(self._checked, outputs)
 
     def _checked(self, output):
@@ -68,6 +78,16 @@ class Teacher:
         if not output.dtype.is_floating:
             return output
         return tf.debugging.check_numerics(output, f"{_NOT_FINITE}{self.name!r}")
+
+    def begin(self, student: keras.Model) -> None:
+        """What a teacher that follows the student needs at the start of `fit`."""
+        if isinstance(self.source, MovingAverageTeacher):
+            self.source.begin(student)
+
+    def end(self) -> None:
+        """Let go of the student."""
+        if isinstance(self.source, MovingAverageTeacher):
+            self.source.end()
 
     def check_weights(self) -> None:
         """ValueError if a weight is not a finite number."""
@@ -152,6 +172,12 @@ def mean_outputs(teachers, outputs):
         teacher.weight * ops.cast(output, "float32")
         for teacher, output in zip(teachers, outputs, strict=True)
     )
+
+
+def _flat_shapes(shapes) -> list[tuple]:
+    if isinstance(shapes, dict):
+        return [shapes[name] for name in sorted(shapes)]
+    return shapes if isinstance(shapes, list) else [shapes]
 
 
 def _infer(function, x):
