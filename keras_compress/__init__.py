@@ -8,6 +8,16 @@ from keras_compress.channels.sparsity_training import ChannelSparsity
 from keras_compress.clustering.callback import WeightClustering
 from keras_compress.distillation.callback import Distillation
 from keras_compress.distillation.decoupled import DecoupledTargets
+from keras_compress.distillation.feature_match import FeatureMatch
+from keras_compress.distillation.feature_objectives import (
+    AttentionTransfer,
+    SimilarityPreserving,
+)
+from keras_compress.distillation.fit_schedules import (
+    ConstantValue,
+    CosineValue,
+    LinearValue,
+)
 from keras_compress.distillation.mean_teacher import MovingAverageTeacher
 from keras_compress.distillation.objectives import MeanSquaredTargets, SoftTargets
 from keras_compress.distillation.relational import RelationalTargets
@@ -22,13 +32,18 @@ from keras_compress.quantization.callback import QuantizationSchedule
 from keras_compress.quantization.transform import quantize_aware, strip
 
 __all__ = [
+    "AttentionTransfer",
     "Block",
     "ChannelGroup",
     "ChannelSparsity",
     "ConstantSparsity",
+    "ConstantValue",
+    "CosineValue",
     "DecoupledTargets",
     "Distillation",
+    "FeatureMatch",
     "LayerProfile",
+    "LinearValue",
     "MagnitudePruning",
     "MeanSquaredTargets",
     "ModelProfile",
@@ -37,6 +52,7 @@ __all__ = [
     "QuantizationSchedule",
     "RelationalTargets",
     "Sensitivity",
+    "SimilarityPreserving",
     "SoftTargets",
     "TeacherCache",
     "WeightClustering",
