@@ -10,9 +10,14 @@ from keras import ops
 
 from keras_compress.distillation.checks import check_outputs
 from keras_compress.distillation.fit_features import FitFeatures
-from keras_compress.distillation.objective import Objective, as_objectives
+from keras_compress.distillation.objective import (
+    Objective,
+    as_objectives,
+    check_number,
+)
 from keras_compress.distillation.objectives import SoftTargets
 from keras_compress.distillation.running import Batch, RunningObjective
+from keras_compress.distillation.running_numbers import RunningNumbers
 from keras_compress.distillation.teacher_cache_attach import receive_attached
 from keras_compress.distillation.teachers import as_teachers
 from keras_compress.training_step import (
@@ -51,7 +56,10 @@ class Distillation(keras.callbacks.Callback):
             one of this package, a `keras.losses.Loss` of (teacher, student), or any
             `f(y_true, y_student, y_teacher)` that returns a loss per example; the last
             two weigh what their attribute `weight` says, or 1.
-        student_loss_weight: factor of the student's compiled loss, at least 0.
+        student_loss_weight: factor of the student's compiled loss, at least 0; a number
+            or, as every weight and temperature of an objective, a schedule such as
+            `kc.LinearValue`, which goes on with each batch where the length of the fit
+            is known, else with each epoch.
         teacher_weights: of several teachers each one's share in the mean, in any unit.
         teacher_preprocess: a function or layer that makes the teacher's inputs from the
             student's, or a list with one (or None) for each teacher.
@@ -85,23 +93,21 @@ class Distillation(keras.callbacks.Callback):
         self,
         teacher,
         objectives: Objective | Callable | Sequence | None = None,
-        student_loss_weight: float = 0.1,
+        student_loss_weight: float | Callable = 0.1,
         teacher_weights: Sequence[float] | None = None,
         teacher_preprocess: Callable | Sequence | None = None,
     ):
         super().__init__()
         self.teachers = as_teachers(teacher, teacher_weights, teacher_preprocess)
-        if not student_loss_weight >= 0:
-            raise ValueError(
-                "`student_loss_weight` must be at least 0. "
-                f"Received: student_loss_weight={student_loss_weight}"
-            )
+        check_number("student_loss_weight", student_loss_weight)
         self.teacher = teacher
         self.objectives = as_objectives(
             SoftTargets() if objectives is None else objectives
         )
         self.student_loss_weight = student_loss_weight
         self._running = ()
+        self._student_weight = None
+        self._epoch = 0
         self._features = None
         self._loss_metric = None
         self._undos = []
@@ -113,6 +119,7 @@ class Distillation(keras.callbacks.Callback):
         self._features = FitFeatures(self.objectives, student, self.teachers)
         with student.distribute_strategy.scope():
             self._loss_metric = keras.metrics.Mean(name="distillation_loss")
+            self._student_weight = RunningNumbers({"weight": self.student_loss_weight})
             self._running = tuple(
                 RunningObjective(objective, student, self.teachers)
                 for objective in self.objectives
@@ -134,7 +141,7 @@ class Distillation(keras.callbacks.Callback):
         extension = TrainingStepExtension(
             self._distillation_loss,
             owner=self,
-            compiled_loss_weight=self.student_loss_weight,
+            compiled_loss_weight=self._student_weight.values["weight"],
             metrics=[self._loss_metric],
             explain=self._explain,
             allows_jit=not looks_up,
@@ -149,8 +156,21 @@ class Distillation(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._loss_metric.reset_state()
-        for objective in self._running:
-            objective.set_time(epoch / self.params["epochs"], epoch)
+        self._epoch = epoch
+        self._set_time(epoch)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        steps = self.params["steps"]
+        if steps and any(numbers.changes for numbers in self._running_numbers()):
+            self._set_time(self._epoch + batch / steps)
+
+    def _set_time(self, epochs):
+        """Give schedules their values after so many epochs, a fraction included."""
+        for numbers in self._running_numbers():
+            numbers.set_time(epochs / self.params["epochs"], self._epoch)
+
+    def _running_numbers(self):
+        return [self._student_weight, *(o.numbers for o in self._running)]
 
     def on_train_end(self, logs=None):
         for undo in reversed(self._undos):

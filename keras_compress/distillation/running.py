@@ -9,9 +9,9 @@ from keras import ops
 from keras_compress.distillation.objective import (
     FunctionObjective,
     Objective,
-    check_number,
 )
 from keras_compress.distillation.outputs import last_activations, output_index
+from keras_compress.distillation.running_numbers import RunningNumbers
 from keras_compress.distillation.teachers import mean_outputs, targets_for_classes
 
 
@@ -43,33 +43,14 @@ class RunningObjective:
     def __init__(self, objective: Objective, student, teachers):
         self.student = student
         self.teachers = teachers
-        self._given = objective
-        self._variables = {}
-        changes = type(objective).factor_at is not Objective.factor_at
-        for name in objective.scheduled:
-            if callable(getattr(objective, name)) or (name == "weight" and changes):
-                self._variables[name] = keras.Variable(
-                    1.0, trainable=False, dtype="float32", name=name
-                )
-        self.objective = objective.for_fit(**self._variables)
+        has_factor = type(objective).factor_at is not Objective.factor_at
+        self.numbers = RunningNumbers(
+            {name: getattr(objective, name) for name in objective.scheduled},
+            objective.factor_at if has_factor else None,
+        )
+        self.objective = objective.for_fit(**self.numbers.values)
         self._student_ends = last_activations(student)
         self._teacher_ends = [t.last_activations() for t in teachers]
-
-    @property
-    def changes(self) -> bool:
-        """Whether a number of it is a schedule."""
-        return any(callable(getattr(self._given, name)) for name in self._variables)
-
-    def set_time(self, share: float, epoch: int) -> None:
-        """Give the variables their values at a share of the fit, in [0, 1]."""
-        for name, variable in self._variables.items():
-            value = getattr(self._given, name)
-            if callable(value):
-                value = value(share)
-                check_number(name, value, above=name == "temperature")
-            if name == "weight":
-                value *= self._given.factor_at(epoch)
-            variable.assign(value)
 
     def loss(self, batch: Batch):
         """The weighted loss of a batch, a float32 scalar."""
