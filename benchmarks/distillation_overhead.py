@@ -1,9 +1,10 @@
 """What distillation costs per training step of the main job's student.
 
-    python benchmarks/distillation_overhead.py
+    python benchmarks/distillation_overhead.py [--steps=100] [--rounds=2]
 
 Prints the median step of ordinary training, of training from the stored outputs of
-VGG16, and of training with VGG16 in the step, as a ratio within one run.
+VGG16, looked up in the step or in the pipeline, and of training with VGG16 in the step,
+as a ratio within one run. The kinds take turns, so that other load meets all alike.
 """
 
 import pathlib
@@ -12,7 +13,8 @@ import sys
 import time
 
 import keras
-from absl import app
+import tensorflow as tf
+from absl import app, flags
 from tabulate import tabulate
 
 import keras_compress as kc
@@ -24,6 +26,9 @@ import image_data
 import vgg16_models
 
 BATCH_SIZE = 128
+WARM_UP = 3
+_STEPS = flags.DEFINE_integer("steps", 100, "Steps of each fit.", lower_bound=5)
+_ROUNDS = flags.DEFINE_integer("rounds", 2, "Fits of each kind.", lower_bound=1)
 
 
 class StepTimes(keras.callbacks.Callback):
@@ -40,31 +45,44 @@ class StepTimes(keras.callbacks.Callback):
         self.seconds.append(time.perf_counter() - self.start)
 
 
-def median_step(data, callbacks, steps):
+def step_times(dataset, callbacks, steps):
+    """Seconds of the steps of one fit, without the first ones."""
     student = vgg16_models.build_student()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     student.compile("adam", loss)
-    times, examples = StepTimes(), steps * BATCH_SIZE
+    times = StepTimes()
     student.fit(
-        data.x_train[:examples],
-        data.y_train[:examples],
-        batch_size=BATCH_SIZE,
+        dataset.take(steps).prefetch(2),
         callbacks=[*callbacks, times],
+        shuffle=False,
         verbose=0,
     )
-    return 1000 * statistics.median(times.seconds[3:])
+    return times.seconds[WARM_UP:]
 
 
 def main(argv):
     del argv
     data = image_data.load_images()
+    examples = tf.data.Dataset.from_tensor_slices((data.x_train, data.y_train))
+    dataset = examples.batch(BATCH_SIZE)
     cache = kc.TeacherCache(compress_vgg16.CACHE)
     teacher = vgg16_models.build_teacher()
-    measured = {
-        "labels alone": median_step(data, [], 100),
-        "Distillation(TeacherCache)": median_step(data, [kc.Distillation(cache)], 100),
-        "Distillation(VGG16)": median_step(data, [kc.Distillation(teacher)], 20),
+    steps = _STEPS.value
+    kinds = {
+        "labels alone": (dataset, [], steps),
+        "Distillation(TeacherCache)": (dataset, [kc.Distillation(cache)], steps),
+        "the same, attached": (cache.attach(dataset), [kc.Distillation(cache)], steps),
+        "Distillation(VGG16)": (
+            dataset,
+            [kc.Distillation(teacher)],
+            max(5, steps // 5),
+        ),
     }
+    seconds = {name: [] for name in kinds}
+    for _ in range(_ROUNDS.value):
+        for name, kind in kinds.items():
+            seconds[name] += step_times(*kind)
+    measured = {name: 1000 * statistics.median(v) for name, v in seconds.items()}
     alone = measured["labels alone"]
     print(
         tabulate(

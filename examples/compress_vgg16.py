@@ -3,10 +3,13 @@
     python examples/compress_vgg16.py --output_dir=runs/compress_vgg16
 
 Trains a student alone and one distilled from VGG16, and exports both with float32 and
-with int8 weights and activations. The distilled student is then trained on with the
-rounding of its int8 file, again with the teacher, while its small weights become zero,
-and exported. Measures every file on the whole test set. Writes student.keras,
-student_int8.tflite, student_aware.keras, student_aware_int8.tflite and results.json.
+with int8 weights and activations. The distilled student's channels that count least are
+removed. What is left is trained on with the rounding of its int8 file, again with the
+teacher, while its small weights become zero, and exported. Measures every file on the
+whole test set.
+
+Writes a .keras and an _int8.tflite file of each model (student, student_smaller and
+student_aware) and results.json.
 """
 
 import dataclasses
@@ -15,8 +18,8 @@ import os
 import pathlib
 
 import image_data
-import keras
 import numpy as np
+import students
 import tflite_files
 import train_vgg16_teacher
 import vgg16_models
@@ -38,6 +41,15 @@ _TEACHER = flags.DEFINE_enum(
 )
 _QUICK = flags.DEFINE_bool("quick", False, "6,400 images and one epoch: a smoke test.")
 _STUDENT_EPOCHS = flags.DEFINE_integer("student_epochs", 6, "Epochs of each student.")
+_CHANNEL_MACS = flags.DEFINE_float(
+    "channel_macs",
+    0.7,
+    "Share of multiply-accumulates that is left when channels of the distilled student "
+    "are removed; 1: none are.",
+    0,
+    1,
+)
+_CHANNEL_EPOCHS = flags.DEFINE_integer("channel_epochs", 2, "Epochs after that.")
 _QUANTIZE_AWARE = flags.DEFINE_bool(
     "quantize_aware", True, "Train the distilled student on with int8 rounding."
 )
@@ -66,86 +78,53 @@ class Row:
     latency_ms: float
 
 
-def train_student(data, teacher, *, epochs, seed, verbose="auto"):
-    """Trains a student on the labels and, if there is a teacher, on its outputs.
-
-    Args:
-        data: `image_data.ImageData`.
-        teacher: a model, a `TeacherCache`, or `None` to train on the labels alone.
-        epochs: passes over the training images.
-        seed: of the initial weights and the order of the images.
-        verbose: as in `fit`.
-
-    Returns:
-        The trained `keras.Model`.
-    """
-    keras.utils.set_random_seed(seed)
-    student = vgg16_models.build_student(len(data.class_names))
-    fit(student, data, teacher, epochs=epochs, learning_rate=3e-3, verbose=verbose)
-    return student
+def add_rows(rows, name, model, folder, stem, data, *, float32=False):
+    """Saves, exports and measures a student; the path of its int8 file."""
+    model.save(folder / f"{stem}.keras")
+    if float32:
+        paths = tflite_files.export_both(model, folder, stem, data)
+    else:
+        paths = {"int8": tflite_files.export_int8(model, folder, stem, data)}
+    accuracies = {key: tflite_files.accuracy(path, data) for key, path in paths.items()}
+    rows += measure(name, model, paths, accuracies)
+    print(tflite_export.compare(model, paths["int8"], data.x_test[:2000]))
+    return paths["int8"]
 
 
-def train_aware(student, data, teacher, *, epochs, seed, sparsity=0.0, verbose="auto"):
-    """Trains a copy of a trained student on with the rounding of its int8 file.
-
-    Args:
-        student: from `train_student`; it is not changed.
-        data, teacher, epochs, seed, verbose: as in `train_student`.
-        sparsity: share of the weights that become zero in the first half.
-
-    Returns:
-        The quantization-aware `keras.Model`.
-    """
-    keras.utils.set_random_seed(seed)
-    aware = kc.quantize_aware(student, calibration_data=data.calibration_images)
-    callbacks = [kc.QuantizationSchedule(freeze_ranges_at=0.6, freeze_batchnorm_at=0.8)]
-    if sparsity:
-        schedule = kc.PolynomialDecay(0.0, sparsity, 0.0, 0.5, frequency=20)
-        callbacks.append(kc.MagnitudePruning(schedule, scope="model"))
-    options = {"callbacks": callbacks, "verbose": verbose}
-    rate = 3e-3 if sparsity else 3e-4
-    fit(aware, data, teacher, epochs=epochs, learning_rate=rate, **options)
-    return aware
-
-
-def fit(model, data, teacher, *, epochs, learning_rate, callbacks=(), verbose="auto"):
-    """Trains a model on the labels and, if there is a teacher, on its outputs."""
-    batch_size = 128
-    steps = epochs * -(-len(data.x_train) // batch_size)
-    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    model.compile(
-        keras.optimizers.Adam(rate),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    distillation = [kc.Distillation(teacher)] if teacher is not None else []
-    model.fit(
-        data.x_train,
-        data.y_train,
-        batch_size=batch_size,
-        epochs=epochs,
-        callbacks=[*distillation, *callbacks],
-        verbose=verbose,
-    )
-
-
-def add_aware_row(rows, student, data, teacher, folder, *, epochs, seed):
-    """Trains, exports and measures the quantization-aware student; its file's path."""
-    sparsity = _SPARSITY.value
-    pruned = f", {sparsity:.0%} pruned" if sparsity else ""
-    print(f"Training the distilled student{pruned}, int8 rounding, {epochs} epochs.")
-    aware = train_aware(
-        student, data, teacher, epochs=epochs, seed=seed, sparsity=sparsity
-    )
-    aware.save(folder / "student_aware.keras")
-    path = folder / "student_aware_int8.tflite"
-    tflite_export.export(aware, path)
-    accuracies = {"int8": tflite_files.accuracy(path, data)}
-    name = f"student, distilled{pruned}, aware"
-    [row] = measure(name, aware, {"int8": path}, accuracies)
-    rows.append(dataclasses.replace(row, parameters=student.count_params()))
-    print(tflite_export.compare(aware, path, data.x_test[:2000]))
+def compress(rows, data, teacher, folder):
+    """Trains the students, one stage after the other; the path of the last file."""
+    seed = flags.FLAGS.seed
+    epochs = number_of(_STUDENT_EPOCHS)
+    print(f"Training the student alone, {epochs} epochs.")
+    name = "student"
+    student = students.train_student(data, None, epochs=epochs, seed=seed)
+    alone = f"{name}, alone"
+    add_rows(rows, alone, student, folder, "student_alone", data, float32=True)
+    name += ", distilled"
+    print(f"Training the {name}, {epochs} epochs.")
+    student = students.train_student(data, teacher, epochs=epochs, seed=seed)
+    path = add_rows(rows, name, student, folder, "student", data, float32=True)
+    if _CHANNEL_MACS.value < 1:
+        options = {"macs": _CHANNEL_MACS.value, "epochs": number_of(_CHANNEL_EPOCHS)}
+        name += f", {options['macs']:.0%} of MACs"
+        print(f"Training the {name}, {options['epochs']} epochs.")
+        student = students.remove_channels(student, data, teacher, seed=seed, **options)
+        path = add_rows(rows, name, student, folder, "student_smaller", data)
+    if _QUANTIZE_AWARE.value:
+        options = {"sparsity": _SPARSITY.value, "epochs": number_of(_AWARE_EPOCHS)}
+        name += f", {options['sparsity']:.0%} zeros" if options["sparsity"] else ""
+        name += ", aware"
+        print(f"Training the {name}, {options['epochs']} epochs.")
+        aware = students.train_aware(student, data, teacher, seed=seed, **options)
+        path = add_rows(rows, name, aware, folder, "student_aware", data)
+        count = student.count_params()
+        rows[-1] = dataclasses.replace(rows[-1], parameters=count)
     return path
+
+
+def number_of(epochs):
+    """The value of a flag of epochs; 1 with --quick."""
+    return 1 if _QUICK.value else epochs.value
 
 
 def measure(name, model, paths, accuracies):
@@ -277,9 +256,7 @@ def main(argv):
     if choice == "cache" and data.name != "Fashion-MNIST":
         print(f"The stored teacher knows Fashion-MNIST, not {data.name}: training one.")
         choice = "train"
-    epochs, seed = _STUDENT_EPOCHS.value, flags.FLAGS.seed
     if _QUICK.value:
-        epochs = 1
         data = dataclasses.replace(
             data, x_train=data.x_train[:6400], y_train=data.y_train[:6400]
         )
@@ -287,25 +264,7 @@ def main(argv):
         teacher, rows = teacher_from_cache(data, folder)
     else:
         teacher, rows = teacher_from_training(data, folder, _QUICK.value)
-    for name, stem, student_teacher in (
-        ("student, alone", "student_alone", None),
-        ("student, distilled", "student", teacher),
-    ):
-        print(f"Training the {name}, {epochs} epochs.")
-        student = train_student(data, student_teacher, epochs=epochs, seed=seed)
-        student.save(folder / f"{stem}.keras")
-        paths = tflite_files.export_both(student, folder, stem, data)
-        accuracies = {
-            key: tflite_files.accuracy(path, data) for key, path in paths.items()
-        }
-        rows += measure(name, student, paths, accuracies)
-    final = paths["int8"]
-    print(tflite_export.compare(student, final, data.x_test[:2000]))
-    if _QUANTIZE_AWARE.value:
-        epochs = 1 if _QUICK.value else _AWARE_EPOCHS.value
-        final = add_aware_row(
-            rows, student, data, teacher, folder, epochs=epochs, seed=seed
-        )
+    final = compress(rows, data, teacher, folder)
     latency_of = str(tflite_export.benchmark(final, threads=1))
     write_results(folder, rows, data, choice, latency_of)
     print(f"\n{table(rows)}\n\nWritten to {folder}: student.keras, {final.name}")

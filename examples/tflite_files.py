@@ -7,17 +7,16 @@ import tflite_export
 
 def export_both(model, folder, stem, data):
     """Writes `stem`_float32.tflite and `stem`_int8.tflite; returns their paths."""
-    paths = {}
-    for name, options in {
-        "float32": {"quantization": "none"},
-        "int8": {
-            "quantization": "int8",
-            "representative_data": data.calibration_images,
-        },
-    }.items():
-        paths[name] = folder / f"{stem}_{name}.tflite"
-        tflite_export.export(model, paths[name], **options)
-    return paths
+    float32 = folder / f"{stem}_float32.tflite"
+    tflite_export.export(model, float32, quantization="none")
+    return {"float32": float32, "int8": export_int8(model, folder, stem, data)}
+
+
+def export_int8(model, folder, stem, data):
+    """Writes `stem`_int8.tflite; returns its path."""
+    path = folder / f"{stem}_int8.tflite"
+    tflite_export.export(model, path, representative_data=data.calibration_images)
+    return path
 
 
 def accuracy(path, data):

@@ -35,11 +35,13 @@ def test_the_quick_job_writes_a_student_that_runs_in_litert(tmp_path):
     process = run("--quick", f"--output_dir={tmp_path}")
     assert process.returncode == 0, process.stderr
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
-    assert [row["format"] for row in rows] == ["float32", "int8"] * 3 + ["int8"]
-    assert rows[-1]["model"] == "student, distilled, 80% pruned, aware"
+    assert [row["format"] for row in rows] == ["float32", "int8"] * 3 + ["int8"] * 2
+    name = "student, distilled, 70% of MACs, 80% zeros, aware"
+    assert rows[-1]["model"] == name
     assert rows[-1]["zeros"] > 0.7999 > 0.1 > rows[-2]["zeros"]
-    assert rows[-1]["macs"] == rows[-2]["macs"]
+    assert rows[-1]["macs"] == rows[-2]["macs"] < 0.71 * rows[-3]["macs"]
     assert min(row["test_accuracy"] for row in rows) > 0.5
-    for name in ("student_int8.tflite", "student_aware_int8.tflite"):
-        logits = tflite_export.predict(tmp_path / name, np.zeros((3, 28, 28, 1)))
+    for stem in ("student", "student_smaller", "student_aware"):
+        path = tmp_path / f"{stem}_int8.tflite"
+        logits = tflite_export.predict(path, np.zeros((3, 28, 28, 1)))
         assert logits.shape == (3, 10)
