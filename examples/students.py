@@ -78,7 +78,7 @@ def fit(model, data, teacher, *, epochs, learning_rate, callbacks=(), verbose="a
         metrics=["accuracy"],
     )
     if teacher is not None:
-        # The best of eight settings on 20,000 images; docs/distillation.md.
+        # docs/distillation.md compares objectives.
         targets = kc.RelationalTargets(temperature=1.0)
         distillation = kc.Distillation(teacher, targets, student_loss_weight=1.0)
         callbacks = [distillation, *callbacks]

@@ -22,6 +22,7 @@ from keras_compress.distillation.mean_teacher import MovingAverageTeacher
 from keras_compress.distillation.objectives import MeanSquaredTargets, SoftTargets
 from keras_compress.distillation.relational import RelationalTargets
 from keras_compress.distillation.teacher_cache import TeacherCache
+from keras_compress.factorization.factorize import factorize
 from keras_compress.kernels import sparsity
 from keras_compress.pruning.layerwise import layerwise_sparsity
 from keras_compress.pruning.magnitude import MagnitudePruning
@@ -57,6 +58,7 @@ __all__ = [
     "TeacherCache",
     "WeightClustering",
     "channel_groups",
+    "factorize",
     "layerwise_sparsity",
     "profile",
     "prune_channels",
