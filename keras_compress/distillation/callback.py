@@ -121,7 +121,7 @@ class Distillation(keras.callbacks.Callback):
             self._loss_metric = keras.metrics.Mean(name="distillation_loss")
             self._student_weight = RunningNumbers({"weight": self.student_loss_weight})
             self._running = tuple(
-                RunningObjective(objective, student, self.teachers)
+                RunningObjective(objective, student, self.teachers, self._features)
                 for objective in self.objectives
             )
         for teacher in self.teachers:

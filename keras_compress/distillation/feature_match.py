@@ -74,6 +74,27 @@ class FeatureMatch(FeatureObjective):
         """A copy with an adaptor, which is built when it is first needed."""
         return self.with_attributes(_adaptor=_Adaptor(self.learning_rate), **variables)
 
+    def build_adaptor(self, widths: tuple[int, int] | None) -> None:
+        """Make the adaptor's weights before the step is traced.
+
+        Args:
+            widths: channels of the teacher's layer and of the student's. None where
+                they are not known yet: then the first step makes them.
+
+        Raises:
+            ValueError: they are not known, and there are several replicas.
+        """
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if widths is None and replicas > 1:
+            raise ValueError(
+                "Under tf.distribute FeatureMatch must know the channels of both "
+                "layers before the first step. Expected layers of Functional or "
+                "Sequential models, or features of a TeacherCache. Received: pair "
+                f"{self.pairs[0]}"
+            )
+        if widths is not None and widths[0] != widths[1]:
+            self._adaptor.build(*widths)
+
     def __call__(self, y_true, y_pred, sample_weight=None):
         if self._adaptor is None:
             return super().__call__(y_true, y_pred, sample_weight)
@@ -109,16 +130,20 @@ class _Adaptor:
         if student.shape[-1] == width:
             return student
         if self._layer is None:
-            self._layer = keras.layers.Dense(
-                width,
-                # A seed of its own: it draws nothing from the program's generators.
-                kernel_initializer=keras.initializers.GlorotUniform(seed=0),
-                dtype="float32",
-                name="feature_adaptor",
-            )
-            self._layer.build(student.shape)
-            self._optimizer.build(self._layer.trainable_variables)
+            self.build(width, student.shape[-1])
         return self._layer(student)
+
+    def build(self, width, student_width):
+        """From the student's number of channels to another."""
+        self._layer = keras.layers.Dense(
+            width,
+            # A seed of its own: it draws nothing from the program's generators.
+            kernel_initializer=keras.initializers.GlorotUniform(seed=0),
+            dtype="float32",
+            name="feature_adaptor",
+        )
+        self._layer.build((None, student_width))
+        self._optimizer.build(self._layer.trainable_variables)
 
     def learn(self, tape, loss):
         """One step of the optimizer."""

@@ -84,6 +84,16 @@ class FitFeatures:
                 teacher_features.append(channels_last(key, of_teachers[at][id(key)]))
         return teacher_features, student_features
 
+    def widths(self, pair) -> tuple[int, int] | None:
+        """Channels of the teacher's and the student's layer, if known before a step."""
+        layer, (at, key) = self._found[pair]
+        if isinstance(key, str):
+            teacher = self._teachers[at].source.feature_shapes[key][-1]
+        else:
+            teacher = _width(key)
+        student = _width(layer)
+        return None if None in (teacher, student) else (teacher, student)
+
     def _find(self, wanted) -> tuple:
         """The place of the only teacher that has a layer, and the layer or its name."""
         found, errors = [], []
@@ -124,3 +134,14 @@ def _model_of(teacher, student):
     if isinstance(teacher.source, MovingAverageTeacher):
         return student
     return teacher.source if isinstance(teacher.source, keras.Model) else None
+
+
+def _width(layer):
+    """Channels of what a layer of a graph returns; None where it is in none."""
+    try:
+        output = layer.output
+    except (AttributeError, ValueError):  # never called on a symbolic tensor
+        return None
+    if not isinstance(output, keras.KerasTensor):
+        return None
+    return channels_last(layer, output).shape[-1]

@@ -47,7 +47,13 @@ class MovingAverageTeacher:
 
     def begin(self, student: keras.Model) -> None:
         """Average this student's weights from now on."""
-        self._student, self._averages = student, None
+        if not student.built:
+            raise ValueError(
+                "MovingAverageTeacher needs a student that has its weights. Received: "
+                f"{student.name!r}, which is not built. Give it a keras.Input, or call "
+                "it once on an example."
+            )
+        self._student, self._averages = student, _Averages(student, self.decay)
 
     def end(self) -> None:
         """Let go of the student and the averages."""
@@ -56,8 +62,6 @@ class MovingAverageTeacher:
     def __call__(self, x, training=False):
         """Move the averages by a step, and call the student with them."""
         student = self._student
-        if self._averages is None:
-            self._averages = _Averages(student, self.decay)
         trainable, others = self._averages.moved()
         outputs, _ = student.stateless_call(trainable, others, x, training=training)
         return outputs

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
+from keras_compress.distillation.feature_match import FeatureMatch
 from keras_compress.distillation.objective import (
     FunctionObjective,
     Objective,
@@ -38,9 +39,10 @@ class RunningObjective:
         objective: the user's, which stays as it is.
         student: the model in training.
         teachers: the `Teacher`s.
+        features: the `FitFeatures` of this fit.
     """
 
-    def __init__(self, objective: Objective, student, teachers):
+    def __init__(self, objective: Objective, student, teachers, features):
         self.student = student
         self.teachers = teachers
         has_factor = type(objective).factor_at is not Objective.factor_at
@@ -49,6 +51,8 @@ class RunningObjective:
             objective.factor_at if has_factor else None,
         )
         self.objective = objective.for_fit(**self.numbers.values)
+        if isinstance(self.objective, FeatureMatch):
+            self.objective.build_adaptor(features.widths(self.objective.pairs[0]))
         self._student_ends = last_activations(student)
         self._teacher_ends = [t.last_activations() for t in teachers]
 
