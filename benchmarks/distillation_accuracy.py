@@ -76,9 +76,9 @@ def main(argv: list[str]) -> None:
     del argv
     logging.set_verbosity(logging.WARNING)
     images()
-    import compress_vgg16
+    import students
 
-    teacher = kc.TeacherCache(compress_vgg16.CACHE)
+    teacher = kc.TeacherCache(students.TEACHER_CACHE)
     for split, (x, y) in (
         ("training", training_images(FLAGS.examples)),
         ("test", test_images(10_000)),

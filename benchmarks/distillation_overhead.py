@@ -21,8 +21,8 @@ import keras_compress as kc
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "examples"))
 
-import compress_vgg16
 import image_data
+import students
 import vgg16_models
 
 BATCH_SIZE = 128
@@ -65,7 +65,7 @@ def main(argv):
     data = image_data.load_images()
     examples = tf.data.Dataset.from_tensor_slices((data.x_train, data.y_train))
     dataset = examples.batch(BATCH_SIZE)
-    cache = kc.TeacherCache(compress_vgg16.CACHE)
+    cache = kc.TeacherCache(students.TEACHER_CACHE)
     teacher = vgg16_models.build_teacher()
     steps = _STEPS.value
     kinds = {

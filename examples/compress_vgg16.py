@@ -29,9 +29,7 @@ from tabulate import tabulate
 import keras_compress as kc
 import tflite_export
 
-ASSETS = pathlib.Path(__file__).parent / "assets"
-CACHE = ASSETS / "vgg16_teacher_fashion_mnist.h5"
-TEACHER_FACTS = ASSETS / "vgg16_teacher_fashion_mnist.json"
+TEACHER_FACTS = students.TEACHER_CACHE.with_suffix(".json")
 
 _TEACHER = flags.DEFINE_enum(
     "teacher",
@@ -154,12 +152,13 @@ def teacher_from_cache(data, folder):
     The weights are not stored, so sizes and accuracies are those that were measured
     when it was trained; the latency is measured here, on an untrained VGG16.
     """
-    cache = kc.TeacherCache(CACHE)
+    cache = kc.TeacherCache(students.TEACHER_CACHE)
     facts = json.loads(TEACHER_FACTS.read_text())
     accuracy = float(np.mean(cache.look_up(data.x_test).argmax(1) == data.y_test))
     print(
         f"Teacher: stored outputs of a VGG16 trained on these images, test accuracy "
-        f"{accuracy:.2%} ({CACHE.name}; --teacher=train trains it from scratch)."
+        f"{accuracy:.2%} ({students.TEACHER_CACHE.name}; --teacher=train trains it "
+        "from scratch)."
     )
     untrained = vgg16_models.build_teacher()
     vgg16_models.normalize_activations(untrained, data.x_train[:64])

@@ -1,10 +1,17 @@
 """How the main job trains its students: small nets that learn from VGG16's outputs."""
 
+import pathlib
+
 import keras
 import tensorflow as tf
 import vgg16_models
 
 import keras_compress as kc
+
+# The stored outputs of the trained VGG16.
+TEACHER_CACHE = (
+    pathlib.Path(__file__).parent / "assets" / "vgg16_teacher_fashion_mnist.h5"
+)
 
 _BATCH_SIZE = 128
 
