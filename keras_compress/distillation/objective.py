@@ -1,5 +1,6 @@
 """What every objective is: a Keras loss of teacher and student, with a weight."""
 
+import numbers
 from collections.abc import Callable
 
 import keras
@@ -215,7 +216,7 @@ def check_number(name: str, value, above: bool = False) -> None:
     """ValueError unless the number, or a schedule at both its ends, is in range."""
     ends = [value(0.0), value(1.0)] if callable(value) else [value]
     for number in ends:
-        is_number = isinstance(number, int | float) and not isinstance(number, bool)
+        is_number = isinstance(number, numbers.Real) and not isinstance(number, bool)
         good = is_number and (number > 0 if above else number >= 0)
         if not good or number == float("inf"):
             wanted = "above 0" if above else "at least 0"

@@ -143,6 +143,13 @@ def test_gradients_are_those_of_finite_differences(logits, objective, expected):
         )
 
 
+def test_numpy_numbers_are_numbers(logits):
+    objective = kc.SoftTargets(np.float32(2.0), np.float32(0.5))
+    assert float(objective(*logits)) == pytest.approx(
+        soft(*logits, 2.0).mean(), rel=1e-4
+    )
+
+
 def test_sample_weights_weigh_each_example_and_divide_by_the_batch(logits):
     w = np.array([0, 1, 2, 0, 0.5, 1], "float32")
     loss = kc.SoftTargets(temperature=2.0)(*logits, sample_weight=w)

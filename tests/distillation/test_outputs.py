@@ -1,4 +1,4 @@
-"""Which outputs are compared, whatever they end in, and by whose function."""
+"""Which outputs are compared, and whatever they end in."""
 
 import keras
 import numpy as np
@@ -6,58 +6,18 @@ import pytest
 from keras import ops
 
 import keras_compress as kc
-from keras_compress.distillation.decoupled import DecoupledTargets
-from keras_compress.distillation.objectives import MeanSquaredTargets
 from keras_compress.distillation.outputs import last_activations
-from keras_compress.distillation.relational import RelationalTargets
 
-# Keras' own, on a head that no objective and no compiled loss reaches.
-unreached_heads = pytest.mark.filterwarnings("ignore:Gradients do not exist")
-
-X = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
-Y = np.random.default_rng(1).integers(0, 4, 16).astype("int32")
-
-
-def softmax(logits):
-    e = np.exp(logits - logits.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
-
-
-def soft(teacher, student, temperature=4.0):
-    t, s = softmax(teacher / temperature), softmax(student / temperature)
-    return temperature**2 * np.mean(np.sum(t * np.log(t / s), axis=-1))
-
-
-def classifier(seed, activation=None, units=4):
-    keras.utils.set_random_seed(seed)
-    return keras.Sequential(
-        [keras.Input((8,)), keras.layers.Dense(units, activation=activation)]
-    )
-
-
-def two_headed(seed, classes=4):
-    """Dict outputs: class scores and one number."""
-    keras.utils.set_random_seed(seed)
-    x = keras.Input((8,))
-    outputs = {
-        "scores": keras.layers.Dense(classes, name="scores")(x),
-        "size": keras.layers.Dense(1, name="size")(x),
-    }
-    return keras.Model(x, outputs)
-
-
-def distilled(student, teacher, objectives, y=Y, **options):
-    """`distillation_loss` of the first step, in which the student does not move."""
-    if not student.compiled:
-        student.compile(keras.optimizers.SGD(0.0))
-    callback = kc.Distillation(teacher, objectives, student_loss_weight=0.0, **options)
-    history = student.fit(X, y, batch_size=16, callbacks=[callback], verbose=0)
-    return history.history["distillation_loss"][0]
-
-
-def logits(model, x=X):
-    """Of a model of one Dense layer, whatever its activation."""
-    return x @ np.asarray(model.layers[-1].kernel)
+from .output_nets import (
+    X,
+    Y,
+    classifier,
+    distilled,
+    logits,
+    soft,
+    two_headed,
+    unreached_heads,
+)
 
 
 @pytest.mark.parametrize("teacher_ends", [None, "softmax"])
@@ -140,7 +100,7 @@ def test_chosen_outputs_of_a_dict_each_have_their_objective():
     t, s = (m.predict(X, verbose=0) for m in (teacher, student))
     objectives = [
         kc.SoftTargets(output="scores", weight=1.0),
-        MeanSquaredTargets(output="size", weight=0.5),
+        kc.MeanSquaredTargets(output="size", weight=0.5),
     ]
     received = distilled(student, teacher, objectives, y=None)
     expected = soft(t["scores"], s["scores"])
@@ -159,9 +119,9 @@ def test_labels_follow_the_chosen_output():
         },
     )
     y = {"scores": Y, "size": np.zeros(16, "float32")}
-    objective = DecoupledTargets(output="scores", warmup_epochs=0)
+    objective = kc.DecoupledTargets(output="scores", warmup_epochs=0)
     received = distilled(student, teacher, objective, y=y)
-    expected = float(DecoupledTargets()((Y, t), s))
+    expected = float(kc.DecoupledTargets()((Y, t), s))
     assert received == pytest.approx(expected, rel=1e-5)
 
 
@@ -196,7 +156,7 @@ def test_an_unknown_output_is_refused_before_training():
 
 @unreached_heads
 def test_other_outputs_may_have_other_units():
-    objective = MeanSquaredTargets(output="size")
+    objective = kc.MeanSquaredTargets(output="size")
     assert distilled(two_headed(1), two_headed(2, classes=7), objective, y=None) > 0
     with pytest.raises(ValueError, match=r"teacher \[7\], student \[4\]"):
         distilled(
@@ -234,116 +194,5 @@ def test_sequence_outputs_are_masked_as_the_compiled_loss_is():
 def test_labels_are_needed_where_an_objective_uses_them():
     student = classifier(1)
     with pytest.raises(ValueError, match="DecoupledTargets needs the label"):
-        distilled(student, classifier(2), DecoupledTargets(), y=None)
+        distilled(student, classifier(2), kc.DecoupledTargets(), y=None)
     assert "compute_loss" not in vars(student)
-
-
-@pytest.mark.parametrize(
-    ("epochs", "expected"), [(4, [0.25, 0.5, 0.75, 1.0]), (2, [0.5, 1, 1, 1])]
-)
-def test_the_weight_of_decoupled_targets_warms_up(epochs, expected):
-    teacher, student = classifier(1), classifier(2)
-    whole = float(DecoupledTargets()((Y, logits(teacher)), logits(student)))
-    student.compile(keras.optimizers.SGD(0.0))
-    callback = kc.Distillation(teacher, DecoupledTargets(warmup_epochs=epochs))
-    history = student.fit(X, Y, epochs=4, callbacks=[callback], verbose=0).history
-    assert history["distillation_loss"] == pytest.approx(
-        [share * whole for share in expected], rel=1e-4
-    )
-
-
-def test_a_warm_up_that_is_resumed_goes_on():
-    teacher, student = classifier(1), classifier(2)
-    whole = float(DecoupledTargets()((Y, logits(teacher)), logits(student)))
-    student.compile(keras.optimizers.SGD(0.0))
-    callback = kc.Distillation(teacher, DecoupledTargets(warmup_epochs=4))
-    history = student.fit(
-        X, Y, epochs=3, initial_epoch=2, callbacks=[callback], verbose=0
-    ).history
-    assert history["distillation_loss"] == pytest.approx([0.75 * whole], rel=1e-4)
-
-
-def test_several_objectives_add_up():
-    teacher, student = classifier(1), classifier(2)
-    t, s = logits(teacher), logits(student)
-    received = distilled(
-        student,
-        teacher,
-        [
-            kc.SoftTargets(weight=0.3),
-            DecoupledTargets(weight=0.2, warmup_epochs=0),
-            RelationalTargets(weight=0.5),
-            MeanSquaredTargets(weight=2.0),
-            keras.losses.MeanAbsoluteError(),
-        ],
-    )
-    expected = 0.3 * soft(t, s) + 0.2 * float(DecoupledTargets()((Y, t), s))
-    expected += 0.5 * float(RelationalTargets()(t, s)) + 2 * np.mean((t - s) ** 2)
-    expected += np.mean(np.abs(t - s))
-    assert received == pytest.approx(expected, rel=1e-4)
-
-
-class WeighedDistance:
-    """A small class as an objective."""
-
-    weight = 0.5
-
-    def __call__(self, y_true, y_student, y_teacher):
-        of_label = ops.one_hot(ops.cast(y_true, "int32"), 4)
-        return ops.sum(of_label * ops.abs(y_student - y_teacher), axis=-1)
-
-
-def of_label(t, s):
-    return np.mean(np.abs(t - s)[np.arange(16), Y])
-
-
-def test_a_users_class_or_function_is_an_objective():
-    teacher, student = classifier(1), classifier(2)
-    t, s = logits(teacher), logits(student)
-    user = WeighedDistance()
-    assert distilled(student, teacher, user) == pytest.approx(0.5 * of_label(t, s))
-
-    def distance(y_true, y_student, y_teacher):
-        return user(y_true, y_student, y_teacher)
-
-    assert distilled(student, teacher, distance) == pytest.approx(of_label(t, s))
-
-
-def test_a_users_scalar_is_the_loss_of_the_batch():
-    teacher, student = classifier(1), classifier(2)
-    received = distilled(
-        student, teacher, lambda y, s, t: ops.max(ops.abs(s - t)), y=None
-    )
-    assert received == pytest.approx(np.abs(logits(teacher) - logits(student)).max())
-
-
-@unreached_heads
-def test_a_users_function_gets_all_outputs_as_the_models_return_them():
-    teacher, student = two_headed(1), two_headed(2)
-
-    def sizes(y_true, y_student, y_teacher):
-        assert y_true is None and set(y_teacher) == {"scores", "size"}
-        return ops.square(y_student["size"] - y_teacher["size"])[:, 0]
-
-    received = distilled(student, teacher, sizes, y=None)
-    t, s = (m.predict(X, verbose=0)["size"] for m in (teacher, student))
-    assert received == pytest.approx(np.mean((t - s) ** 2), rel=1e-4)
-
-
-def test_a_users_function_obeys_sample_weights():
-    teacher, student = classifier(1), classifier(2)
-    student.compile(keras.optimizers.SGD(0.0))
-    w = np.arange(16, dtype="float32")
-    history = student.fit(
-        X,
-        Y,
-        sample_weight=w,
-        batch_size=16,
-        callbacks=[
-            kc.Distillation(teacher, lambda y, s, t: ops.sum(ops.abs(s - t), -1))
-        ],
-        verbose=0,
-    ).history
-    per_example = np.abs(logits(teacher) - logits(student)).sum(-1)
-    expected = np.mean(w * per_example)
-    assert history["distillation_loss"][0] == pytest.approx(expected, rel=1e-4)
