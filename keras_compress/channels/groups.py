@@ -10,6 +10,7 @@ from keras_compress.channels.flow import Flow
 from keras_compress.channels.table import trace
 from keras_compress.graph import Graph, read_graph
 from keras_compress.graph.shapes import infer_shapes
+from keras_compress.surgery_checks import check_not_quantized
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +131,11 @@ def channel_groups(
 def couple(model: keras.Model, layers: Callable | None = None) -> Coupling:
     """The groups of a model and what they were made of."""
     graph = infer_shapes(read_graph(model))
-    _check_not_quantized(model, graph)
+    check_not_quantized(
+        model,
+        graph,
+        "Channels are removed before quantization-aware training: prune first",
+    )
     flow = trace(graph, layers)
     roots = flow.roots()
     count = int(roots.max(initial=-1)) + 1
@@ -159,16 +164,6 @@ def couple(model: keras.Model, layers: Callable | None = None) -> Coupling:
             ChannelGroup(name, len(channels), tuple(coupled), reason, channels)
         )
     return Coupling(graph, flow, roots, tuple(groups), group_of)
-
-
-def _check_not_quantized(model, graph: Graph) -> None:
-    for step in graph.steps:
-        if type(step.operation).__module__.startswith("keras_compress.quantization"):
-            raise ValueError(
-                "Channels are removed before quantization-aware training: prune first, "
-                "then call `kc.quantize_aware`; or take `kc.strip(model)`. Received: "
-                f"model {model.name!r} with {step.kind} {step.operation.name!r}"
-            )
 
 
 def _reasons(flow: Flow, roots: np.ndarray, count: int) -> tuple[list[str], np.ndarray]:

@@ -17,6 +17,7 @@ from keras_compress.channels.groups import Coupling, couple
 from keras_compress.channels.importance import as_importance
 from keras_compress.channels.report import ChannelReport, PrunedGroup
 from keras_compress.channels.surgery import operate
+from keras_compress.surgery_checks import exactly_one_share
 
 
 def prune_channels(
@@ -72,7 +73,7 @@ def prune_channels(
 
     Source: Fang et al. 2023, 2301.12900 (DepGraph).
     """
-    what, share = _checked_share(macs=macs, params=params, ratio=ratio)
+    what, share = exactly_one_share(macs=macs, params=params, ratio=ratio)
     _check_positive(round_to=round_to)
     min_channels = round_to if min_channels is None else min_channels
     _check_positive(min_channels=min_channels)
@@ -88,21 +89,6 @@ def prune_channels(
     smaller = operate(model, coupling, survivors)
     smaller.channel_report = _report(coupling, scores, kept)
     return smaller
-
-
-def _checked_share(**shares) -> tuple[str, float]:
-    given = {name: share for name, share in shares.items() if share is not None}
-    if len(given) != 1:
-        raise ValueError(
-            "Give exactly one of `macs`, `params` and `ratio`, the share to keep, for "
-            f"example macs=0.5. Received: {given or 'none of them'}"
-        )
-    [(name, share)] = given.items()
-    if not (isinstance(share, int | float) and 0 < share <= 1):
-        raise ValueError(
-            f"`{name}` must be in (0, 1], the share to keep. Received: {name}={share!r}"
-        )
-    return name, float(share)
 
 
 def _check_positive(**numbers) -> None:

@@ -15,6 +15,7 @@ from keras_compress.factorization.candidates import (
 from keras_compress.factorization.report import FactorizedLayer, FactorReport
 from keras_compress.factorization.ways import params_of, two_layers
 from keras_compress.graph import Builder, Graph, Step, read_graph, rebuild
+from keras_compress.surgery_checks import check_not_quantized, exactly_one_share
 
 
 def factorize(
@@ -66,10 +67,14 @@ def factorize(
     Source: Denton et al. 2014, 1404.0736; Jaderberg et al. 2014, 1405.3866; Zhang et
     al. 2015, 1505.06798.
     """
-    what, share = _checked_share(params=params, energy=energy)
+    what, share = exactly_one_share(params=params, energy=energy)
     _check_round_to(round_to)
     graph = read_graph(model)
-    _check_not_quantized(model, graph)
+    check_not_quantized(
+        model,
+        graph,
+        "Kernels are factorised before quantization-aware training: factorize first",
+    )
     candidates = find_candidates(graph, layers, round_to)
     chosen = _chosen(model, candidates, what, share)
     factors = {
@@ -93,38 +98,12 @@ class _Factors:
     full_rank: int
 
 
-def _checked_share(**shares) -> tuple[str, float]:
-    given = {name: share for name, share in shares.items() if share is not None}
-    if len(given) != 1:
-        raise ValueError(
-            "Give exactly one of `params` and `energy`, the share to keep, for example "
-            f"params=0.5. Received: {given or 'none of them'}"
-        )
-    [(name, share)] = given.items()
-    if not (isinstance(share, int | float) and 0 < share <= 1):
-        raise ValueError(
-            f"`{name}` must be in (0, 1], the share to keep. Received: {name}={share!r}"
-        )
-    return name, float(share)
-
-
 def _check_round_to(round_to) -> None:
     if not isinstance(round_to, int | np.integer) or round_to < 1:
         raise ValueError(
             "`round_to` must be a whole number, 1 or more. Received: "
             f"round_to={round_to!r}"
         )
-
-
-def _check_not_quantized(model, graph: Graph) -> None:
-    for step in graph.steps:
-        if type(step.operation).__module__.startswith("keras_compress.quantization"):
-            raise ValueError(
-                "Kernels are factorised before quantization-aware training: factorize "
-                "first, then call `kc.quantize_aware`; or take `kc.strip(model)`. "
-                f"Received: model {model.name!r} with {step.kind} "
-                f"{step.operation.name!r}"
-            )
 
 
 def _chosen(model, candidates, what: str, share: float) -> list[tuple]:
