@@ -4,8 +4,8 @@
     python benchmarks/channels_accuracy.py --quick
 
 The main job's student (five convolutions with BatchNormalization) is trained on
-Fashion-MNIST. From its weights every method goes to each share of the MACs, measures the
-statistics of BatchNormalization anew (`kc.recalibrate_batchnorm`) and trains on for the
+Fashion-MNIST. From its weights every method goes to each share of the MACs, measures
+BatchNormalization's statistics anew (`kc.recalibrate_batchnorm`) and trains on for the
 same epochs:
 
 - l2: `kc.prune_channels(model, macs=share)`.
