@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 import keras_compress as kc
+from keras_compress.channels.importance import GroupNorm
 
 RATE, STRENGTH = 0.1, 0.01
 WAYS = [{}, {"run_eagerly": True}, {"jit_compile": True}, {"steps_per_execution": 2}]
@@ -139,6 +140,20 @@ def test_importance_is_measured_anew_before_each_epoch():
         model.fit(x, y, callbacks=[kc.ChannelSparsity(STRENGTH)], **options)
     for one, other in zip(weights(model), weights(twice), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-7)
+
+
+def test_importance_is_measured_once_between_two_epochs(monkeypatch):
+    measured = []
+    score = GroupNorm.__call__
+
+    def counted(self, group, model):
+        measured.append(group.name)
+        return score(self, group, model)
+
+    monkeypatch.setattr(GroupNorm, "__call__", counted)
+    x, y = data()
+    build().fit(x, y, epochs=3, verbose=0, callbacks=[kc.ChannelSparsity(STRENGTH)])
+    assert len(measured) == 1 + 3
 
 
 def test_weak_channels_are_counted_and_shrink_until_removing_them_changes_nothing():
