@@ -9,14 +9,14 @@ def export_both(model, folder, stem, data):
     """Writes `stem`_float32.tflite and `stem`_int8.tflite; returns their paths."""
     float32 = folder / f"{stem}_float32.tflite"
     tflite_export.export(model, float32, quantization="none")
-    return {"float32": float32, "int8": export_int8(model, folder, stem, data)}
+    return {"float32": float32, **export_int8(model, folder, stem, data)}
 
 
 def export_int8(model, folder, stem, data):
-    """Writes `stem`_int8.tflite; returns its path."""
+    """Writes `stem`_int8.tflite; returns its path, by "int8"."""
     path = folder / f"{stem}_int8.tflite"
     tflite_export.export(model, path, representative_data=data.calibration_images)
-    return path
+    return {"int8": path}
 
 
 def accuracy(path, data):
