@@ -22,8 +22,6 @@ def take_apart(converter, *, floor_ranges: bool, unsteady: bool) -> None:
         floor_ranges: Widen activation ranges that are too narrow for the kernels.
         unsteady: Make the int8 pass often and take the best result, always the same.
     """
-    from tensorflow.lite.python.convert import mlir_quantize
-
     calibrate = converter._quantize
 
     def quantize(result, input_type, output_type, *rest):
@@ -32,19 +30,31 @@ def take_apart(converter, *, floor_ranges: bool, unsteady: bool) -> None:
         calibrated = with_same_scales(calibrated)
         if floor_ranges:
             calibrated = with_floors(calibrated)
+        types = {"input_data_type": input_type, "output_data_type": output_type}
         tries = {
-            bytes(
-                mlir_quantize(
-                    calibrated,
-                    input_data_type=input_type,
-                    output_data_type=output_type,
-                )
-            )
-            for _ in range(_TRIES if unsteady else 1)
+            _quantized(calibrated, types) for _ in range(_TRIES if unsteady else 1)
         }
         return min(tries, key=lambda content: (_float_ops(content), content))
 
     converter._quantize = quantize
+
+
+def _quantized(calibrated: bytes, types: dict) -> bytes:
+    """What the int8 pass makes of the calibrated model.
+
+    The pass fixes the scale of a tanh or sigmoid. Where a slice of one meets a wider
+    tensor in a concatenation, it gives the slice both scales and refuses its own work;
+    not if all of them have one range.
+    """
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    try:
+        return bytes(mlir_quantize(calibrated, **types))
+    except RuntimeError:
+        joined = with_same_scales(calibrated, inputs_too=True)
+        if joined == calibrated:
+            raise
+        return bytes(mlir_quantize(joined, **types))
 
 
 def _float_ops(content: bytes) -> int:

@@ -45,36 +45,49 @@ def _is_dead(tensor) -> bool:
     return len(found.scale) == 1 and found.scale[0] * _STEPS < _DEAD_WIDTH
 
 
-def with_same_scales(calibrated: bytes) -> bytes:
+def with_same_scales(calibrated: bytes, *, inputs_too: bool = False) -> bytes:
     """The calibrated model with ranges for ops whose kernels want one scale throughout.
 
     Such an op (a pool, a concatenation, a slice ...) gets the range of all its inputs
     for its outputs. Left to itself the converter may give the inputs the narrower range
     of the output, and clips them without a word.
+
+    Args:
+        calibrated: The float model with the ranges of its activations.
+        inputs_too: Give the inputs that range as well, and so on through all such ops
+            that hang together: coarser, but no two of them can disagree.
     """
     from ai_edge_litert.tools import flatbuffer_utils
 
     model = parse(bytes(calibrated), "the calibrated model")
     graph = model.subgraphs[0]
-    changed = False
-    for operator in graph.operators:
-        if op_name(model, operator) in _SAME_SCALE:
-            inputs = [t for t in _tensors(graph, operator.inputs) if _has_range(t)]
-            for tensor in _tensors(graph, operator.outputs):
-                changed |= _take_union(tensor, inputs)
+    ops = [op for op in graph.operators if op_name(model, op) in _SAME_SCALE]
+    changed = any([_share_range(graph, op, inputs_too) for op in ops])
+    while inputs_too and any([_share_range(graph, op, True) for op in ops]):
+        pass
     if not changed:
         return bytes(calibrated)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def _take_union(tensor, inputs: list) -> bool:
-    """Give the tensor the union of the inputs' ranges; whether that changed it."""
-    if not inputs or not _has_range(tensor):
+def _share_range(graph, operator, inputs_too: bool) -> bool:
+    """Give the op's outputs its range, or all its tensors; whether that changed any."""
+    inputs = [t for t in _tensors(graph, operator.inputs) if _has_range(t)]
+    outputs = [t for t in _tensors(graph, operator.outputs) if _has_range(t)]
+    if not inputs_too:
+        return any([_take_union(tensor, inputs) for tensor in outputs])
+    both = inputs + outputs
+    return any([_take_union(tensor, both) for tensor in both])
+
+
+def _take_union(tensor, others: list) -> bool:
+    """Give the tensor the union of the others' ranges; whether that changed it."""
+    if not others:
         return False
     found = tensor.quantization
     old = (found.min[0], found.max[0])
-    found.min = np.array([min(t.quantization.min[0] for t in inputs)], np.float32)
-    found.max = np.array([max(t.quantization.max[0] for t in inputs)], np.float32)
+    found.min = np.array([min(t.quantization.min[0] for t in others)], np.float32)
+    found.max = np.array([max(t.quantization.max[0] for t in others)], np.float32)
     return old != (found.min[0], found.max[0])
 
 
