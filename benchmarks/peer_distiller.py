@@ -1,7 +1,7 @@
 """Distillation beside Keras' own Distiller: the first loss, and what a step costs.
 
     python benchmarks/peer_distiller.py
-    python benchmarks/peer_distiller.py --steps=20 --rounds=4
+    python benchmarks/peer_distiller.py --steps=5 --rounds=2
 
 A student of 78,000 parameters learns from an untrained CNN of 0.6 million, for 28x28
 images in batches of 128, on random images. `keras.distillation.Distiller` and
@@ -16,9 +16,10 @@ labels, 0.9 for the teacher) and Adam:
   second time, and `FeatureMatch`.
 
 First loss: of the first step, beside the same calculated in NumPy from the outputs of
-both models. Cost: both ways take turns; the median wall time of a step, the median over
-the rounds of the ratios of the medians within a round, and the ratio of the processor
-times.
+both models. Cost: the ways take turns, fit by fit; the median time of a step, and the
+median over the rounds of the ratio of the medians within a round, for wall and for
+processor time. The last columns are the same ratios of two equal Distillers: what other
+work on the machine does to them.
 """
 
 import os
@@ -37,11 +38,12 @@ from tabulate import tabulate
 
 import keras_compress as kc
 
-_STEPS = flags.DEFINE_integer("steps", 40, "Steps of each fit.", lower_bound=4)
-_ROUNDS = flags.DEFINE_integer("rounds", 6, "Fits of each way.", lower_bound=1)
+_STEPS = flags.DEFINE_integer("steps", 15, "Steps of each fit.", lower_bound=4)
+_ROUNDS = flags.DEFINE_integer("rounds", 16, "Fits of each way.", lower_bound=1)
 
 BATCH_SIZE = 128
 WARM_UP = 3
+CLOCKS = ("wall", "processor")
 TEMPERATURE = 4.0
 LABELS_WEIGHT = 0.1
 TEACHER_WEIGHT = 1 - LABELS_WEIGHT
@@ -122,15 +124,16 @@ def our_features():
     return kc.FeatureMatch(FEATURES, FEATURES, TEACHER_WEIGHT)
 
 
+THEIRS, OURS = "Distiller", "kc.Distillation"
 WAYS = {
-    ("logits", "Distiller"): lambda: by_distiller(keras_logits()),
-    ("logits", "kc.Distillation"): lambda: by_callback(our_logits()),
-    ("logits and features", "Distiller"): lambda: by_distiller(
-        keras_logits(), keras_features()
-    ),
-    ("logits and features", "kc.Distillation"): lambda: by_callback(
-        our_logits(), our_features()
-    ),
+    "logits": {
+        THEIRS: lambda: by_distiller(keras_logits()),
+        OURS: lambda: by_callback(our_logits()),
+    },
+    "logits and features": {
+        THEIRS: lambda: by_distiller(keras_logits(), keras_features()),
+        OURS: lambda: by_callback(our_logits(), our_features()),
+    },
 }
 
 
@@ -164,7 +167,8 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
 def first_loss(make) -> float:
     """The loss that a fit of one step logs."""
     model, callbacks = make()
-    history = model.fit(batches(1), callbacks=callbacks, verbose=0).history
+    options = {"callbacks": callbacks, "shuffle": False, "verbose": 0}
+    history = model.fit(batches(1), **options).history
     # The Distiller's own "loss" is the same as its "total_loss".
     return history["loss"][0]
 
@@ -188,17 +192,17 @@ class Times(keras.callbacks.Callback):
         return np.diff(getattr(self, clock))[WARM_UP - 1 :]
 
 
-def step_times() -> dict[tuple, list[Times]]:
+def step_times(ways: dict) -> dict[str, list[Times]]:
     """The times of each round, by way; a model is trained on from round to round."""
     data = batches(_STEPS.value)
-    made = {way: make() for way, make in WAYS.items()}
-    found = {way: [] for way in WAYS}
+    made = {way: make() for way, make in ways.items()}
+    found = {way: [] for way in ways}
     for turn in range(_ROUNDS.value):
         # The one that begins a round does not do so each time.
-        for way in [*WAYS][:: -1 if turn % 2 else 1]:
+        for way in [*ways][:: -1 if turn % 2 else 1]:
             model, callbacks = made[way]
             times = Times()
-            model.fit(data, callbacks=[*callbacks, times], verbose=0)
+            model.fit(data, callbacks=[*callbacks, times], shuffle=False, verbose=0)
             found[way].append(times)
     return found
 
@@ -206,36 +210,34 @@ def step_times() -> dict[tuple, list[Times]]:
 def loss_rows() -> list[tuple]:
     """One row for each way: its first loss and the calculated one."""
     calculated = calculated_losses()
-    ways = WAYS | {
-        ("logits", 'Distiller, loss="kl_divergence"'): lambda: by_distiller(
-            keras_logits("kl_divergence")
-        )
-    }
+    ways = [(what, name, way) for what in WAYS for name, way in WAYS[what].items()]
+    default = "kl_divergence"
+    name = f'{THEIRS}, loss="{default}"'
+    ways.insert(1, ("logits", name, lambda: by_distiller(keras_logits(default))))
     return [
         (what, name, f"{first_loss(make):.5f}", f"{calculated[what]:.5f}")
-        for (what, name), make in sorted(ways.items())
+        for what, name, make in ways
     ]
 
 
-def cost_rows() -> list[tuple]:
-    """One row for each thing that is distilled."""
-    found, rows = step_times(), []
-    for what in dict.fromkeys(what for what, _ in WAYS):
-        theirs, ours = found[what, "Distiller"], found[what, "kc.Distillation"]
-        medians = {
-            clock: [
-                [np.median(times.steps(clock)) for times in rounds]
-                for rounds in (theirs, ours)
-            ]
-            for clock in ("wall", "processor")
-        }
-        wall = [f"{1000 * statistics.median(m):.1f} ms" for m in medians["wall"]]
-        ratios = [
-            f"{statistics.median(b / a for a, b in zip(*pair, strict=True)):.3f}"
-            for pair in medians.values()
-        ]
-        rows.append((what, *wall, *ratios))
-    return rows
+def cost_row(what: str) -> tuple:
+    """What a step costs of one thing that is distilled."""
+    again = f"{THEIRS} again"
+    found = step_times(WAYS[what] | {again: WAYS[what][THEIRS]})
+    medians = {
+        (way, clock): [float(np.median(times.steps(clock))) for times in rounds]
+        for way, rounds in found.items()
+        for clock in CLOCKS
+    }
+    cells = [
+        f"{1000 * statistics.median(medians[way, CLOCKS[0]]):.1f} ms"
+        for way in (THEIRS, OURS)
+    ]
+    for way in (OURS, again):
+        for clock in CLOCKS:
+            pairs = zip(medians[THEIRS, clock], medians[way, clock], strict=True)
+            cells.append(f"{statistics.median(b / a for a, b in pairs):.3f}")
+    return (what, *cells)
 
 
 def main(argv: list[str]) -> None:
@@ -245,8 +247,12 @@ def main(argv: list[str]) -> None:
     headers = ("distilled", "by", "first loss", "calculated")
     print(tabulate(loss_rows(), headers, tablefmt="github", disable_numparse=True))
     print(f"\nMedian training step, batch {BATCH_SIZE}:\n", flush=True)
-    headers = ("distilled", "Distiller", "kc.Distillation", "ratio", "ratio, processor")
-    print(tabulate(cost_rows(), headers, tablefmt="github", disable_numparse=True))
+    headers = (
+        *("distilled", THEIRS, OURS, "ratio", "ratio, processor"),
+        *("equal ones", "equal ones, processor"),
+    )
+    rows = [cost_row(what) for what in WAYS]
+    print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
 
 
 if __name__ == "__main__":
