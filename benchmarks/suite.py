@@ -67,6 +67,7 @@ BENCHMARKS = {
             "",
             10,
         ),
+        Benchmark("channel_sparsity_cost", (), ("--nets=student", "--steps=5"), "", 5),
         Benchmark("channels_accuracy", (), ("--quick",), "a net from scratch", 180),
         Benchmark("channels_coverage", (), ("--cases=MobileNetV2",), "", 60),
         Benchmark(
