@@ -24,6 +24,7 @@ from keras_compress.distillation.relational import RelationalTargets
 from keras_compress.distillation.teacher_cache import TeacherCache
 from keras_compress.factorization.factorize import factorize
 from keras_compress.kernels import sparsity
+from keras_compress.pipeline.report import CompressionReport
 from keras_compress.pruning.layerwise import layerwise_sparsity
 from keras_compress.pruning.magnitude import MagnitudePruning
 from keras_compress.pruning.patterns import Block
@@ -37,6 +38,7 @@ __all__ = [
     "Block",
     "ChannelGroup",
     "ChannelSparsity",
+    "CompressionReport",
     "ConstantSparsity",
     "ConstantValue",
     "CosineValue",

@@ -1,0 +1,1 @@
+"""Above all techniques: `CompressionReport`, one account of every stage."""
