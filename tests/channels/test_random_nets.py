@@ -13,7 +13,10 @@ from .test_exactness import make_worthless, score
 
 QUICK, ALL = range(20), range(20, 200)
 # Training and exporting one takes seconds.
-EXPORTED = [seed for seed in range(100) if seed % 10 in (4, 5)]
+EXPORTED = [seed for seed in range(100) if seed % 10 in (4, 5)] + [10]
+# TensorFlow's converter joins a ReLU to the last product of an exact gelu before it,
+# which it then no longer knows; nothing else is refused.
+REFUSED = "ops that LiteRT does not have built in: Erfc"
 SEEDS = [*QUICK, *(pytest.param(seed, marks=pytest.mark.slow) for seed in ALL)]
 
 
@@ -51,8 +54,8 @@ def test_a_pruned_random_graph_trains_loads_and_exports(seed, tmp_path):
         try:
             export(loaded, path, quantization, x)
         except ValueError as error:
-            # The converter refuses a few of these graphs, pruned or not.
-            with pytest.raises(ValueError, match=str(error).partition(": ")[2]):
+            assert REFUSED in str(error)
+            with pytest.raises(ValueError, match=REFUSED):
                 export(model, path, quantization, x)
         else:
             assert tflite_export.inspect(path).macs == kc.profile(smaller).macs
