@@ -21,6 +21,8 @@ that was stopped goes on after its last finished stage with `--resume`.
 import dataclasses
 import functools
 import pathlib
+import shlex
+import sys
 
 import image_data
 import measured
@@ -111,9 +113,14 @@ class Job:
             make = tflite_files.export_both if float32 else tflite_files.export_int8
             paths = make(model, self.stages.folder, stem, self.data)
             print(tflite_export.compare(model, paths["int8"], self.data.x_test[:2000]))
-            count = parameters or model.count_params()
-            options = {"parameters": count, "seconds": seconds}
-            return measured.measure(name, paths, self.data, **options)
+            samples = settings["epochs"] * len(self.data.x_train)
+            return measured.measure(
+                name,
+                paths,
+                self.data,
+                parameters=parameters or model.count_params(),
+                training={"seconds": seconds, "samples": samples},
+            )
 
         return self.stage(stem, name, settings, train, measure)
 
@@ -186,11 +193,12 @@ def teacher_of(job):
         return None, kc.TeacherCache(students.TEACHER_CACHE)
     if choice == "cache":
         print(f"The stored teacher knows Fashion-MNIST, not {job.data.name}.")
-    if choice in ("cache", "train"):
+    if trained_here := choice in ("cache", "train"):
         train = functools.partial(teachers.trained, job.data, quick=_QUICK.value)
     else:
         train = functools.partial(teachers.from_weights, job.data, choice)
-    measure = functools.partial(teachers.measured, data=job.data, folder=folder)
+    options = {"data": job.data, "folder": folder, "trained_here": trained_here}
+    measure = functools.partial(teachers.measured, **options)
     teacher = job.stage("teacher", "VGG16 teacher", {}, train, measure)
     path = folder / "teacher.h5"
     if not path.exists() or not _RESUME.value:
@@ -219,8 +227,14 @@ def main(argv):
     if _COMPRESS_TEACHER.value:
         compress_teacher(job, teacher, cache)
     compress(job, cache)
-    measured.write_results(job.rows, folder, data, settings)
-    print(f"\n{measured.table(job.rows)}\n\nWritten to {folder}")
+    command = shlex.join(["python", "examples/compress_vgg16.py", *sys.argv[1:]])
+    title = f"VGG16 to a phone: {data.name}"
+    report, rows = measured.report_of(job.rows, folder, title, [command])
+    [latency] = report.latency_notes()
+    measured.write_results(rows, folder, data, settings, latency)
+    report.to_html(folder / "report.html")
+    report.to_json(folder / "report.json")
+    print(f"\n{measured.table(rows)}\n\nThe same with plots: {folder}/report.html")
 
 
 if __name__ == "__main__":

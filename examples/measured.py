@@ -7,6 +7,7 @@ import tflite_files
 from stages import write_text
 from tabulate import tabulate
 
+import keras_compress as kc
 import tflite_export
 
 
@@ -14,8 +15,9 @@ import tflite_export
 class Row:
     """What is measured of one model in one number format.
 
-    `seconds` is the time of the training that this model is the result of, without the
-    stages before; None where the model was not trained here.
+    `seconds` and `samples` are the time and the images of the training that this model
+    is the result of, without the stages before; None where it was not trained here.
+    `latency_ms` is None until all files are timed, one after the other, at the end.
     """
 
     model: str
@@ -27,11 +29,12 @@ class Row:
     zeros: float
     bytes: int
     gzip_bytes: int
-    latency_ms: float
     seconds: float | None = None
+    samples: int | None = None
+    latency_ms: float | None = None
 
 
-def measure(name, paths, data, *, parameters, seconds=None, accuracies=None):
+def measure(name, paths, data, *, parameters, training=None, accuracies=None):
     """One `Row` for each number format of a model.
 
     Args:
@@ -39,7 +42,7 @@ def measure(name, paths, data, *, parameters, seconds=None, accuracies=None):
         paths: its .tflite files by number format.
         data: `image_data.ImageData`.
         parameters: how many the model has.
-        seconds: of its training.
+        training: its `seconds` and `samples`.
         accuracies: by number format, if they are known; otherwise all test images are
             classified.
     """
@@ -61,8 +64,7 @@ def measure(name, paths, data, *, parameters, seconds=None, accuracies=None):
                 zeros=profile.sparsity,
                 bytes=profile.bytes,
                 gzip_bytes=profile.gzip_bytes,
-                latency_ms=tflite_export.benchmark(path, threads=1).median_ms,
-                seconds=seconds,
+                **(training or {}),
             )
         )
     return rows
@@ -90,14 +92,30 @@ def table(rows):
     return tabulate(cells, headers, "github", disable_numparse=True, colalign=align)
 
 
-def write_results(rows, folder, data, settings):
+def report_of(rows, folder, title, commands):
+    """A `kc.CompressionReport` of the rows' files, and the rows with its latencies."""
+    report = kc.CompressionReport(title, commands, metric="accuracy")
+    timed = []
+    for row in rows:
+        known = {"seconds": row.seconds, "samples": row.samples}
+        stage = report.add_stage(
+            f"{row.model}, {row.format}",
+            folder / row.file,
+            {"accuracy": row.test_accuracy},
+            training={key: value for key, value in known.items() if value is not None},
+        )
+        timed.append(dataclasses.replace(row, latency_ms=stage.latency_ms))
+    return report, timed
+
+
+def write_results(rows, folder, data, settings, latency):
     """Writes results.json: the rows, and what they were measured with."""
     results = {
         "images": data.name,
         "train_images": len(data.x_train),
         "test_images": len(data.x_test),
         **settings,
-        "latency": str(tflite_export.benchmark(folder / rows[-1].file, threads=1)),
+        "latency": latency,
         "rows": [dataclasses.asdict(row) for row in rows],
     }
     write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")

@@ -35,7 +35,7 @@ def stored(model, seconds, *, data, folder):
     vgg16_models.normalize_activations(untrained, data.x_train[:64])
     rows = []
     for row in measure(
-        _NAME,
+        f"{_NAME}, stored",
         tflite_files.export_both(untrained, folder, "teacher_untrained", data),
         data,
         parameters=untrained.count_params(),
@@ -58,8 +58,13 @@ def from_weights(data, path):
     return teacher
 
 
-def measured(teacher, seconds, *, data, folder):
+def measured(teacher, seconds, *, data, folder, trained_here):
     """The rows of a teacher that is a model."""
     paths = tflite_files.export_both(teacher, folder, "teacher", data)
-    parameters = teacher.count_params()
-    return measure(_NAME, paths, data, parameters=parameters, seconds=seconds)
+    return measure(
+        _NAME,
+        paths,
+        data,
+        parameters=teacher.count_params(),
+        training={"seconds": seconds} if trained_here else None,
+    )
