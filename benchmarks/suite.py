@@ -70,6 +70,7 @@ BENCHMARKS = {
         Benchmark("channel_sparsity_cost", (), ("--nets=student", "--steps=5"), "", 5),
         Benchmark("channels_accuracy", (), ("--quick",), "a net from scratch", 180),
         Benchmark("channels_coverage", (), ("--cases=MobileNetV2",), "", 60),
+        Benchmark("channels_random_graphs", (), ("--graphs=2",), "", 60),
         Benchmark(
             "channels_speed",
             (),
