@@ -19,6 +19,7 @@ DOCS = pathlib.Path(__file__).parents[1] / "docs"
         "microcontrollers.md",
         "pruning.md",
         "quantization.md",
+        "report.md",
         "sensitivity.md",
         "tflite_export.md",
     ],

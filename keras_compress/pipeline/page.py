@@ -86,15 +86,18 @@ def tiles(report) -> list[Tile]:
         texts = [cells.metric_text(report.metric, value) for value in values]
         found.append(Tile(report.metric, texts[1], _change(*values, report.metric)))
     rows = (
-        ("smaller", "bytes", lambda n: cells.short(n, "B")),
-        ("fewer MACs", "macs", cells.short),
-        ("faster", "latency_ms", cells.milliseconds),
+        (("smaller", "larger", "size"), "bytes", lambda n: cells.short(n, "B")),
+        (("fewer MACs", "more MACs", "MACs"), "macs", cells.short),
+        (("faster", "slower", "latency"), "latency_ms", cells.milliseconds),
     )
-    for label, name, text in rows:
+    for labels, name, text in rows:
         before, after = getattr(first, name), getattr(last, name)
         both = [cells.UNKNOWN if n is None else text(n) for n in (before, after)]
-        known = None not in (before, after) and before > 0 and after > 0
-        ratio = f"{_ratio(before / after)}{_TIMES}" if known else cells.UNKNOWN
+        label, ratio = labels[2], cells.UNKNOWN
+        if before and after:
+            # Below one it is told the other way round.
+            label = labels[2] if before == after else labels[before < after]
+            ratio = f"{_ratio(max(before, after) / min(before, after))}{_TIMES}"
         found.append(Tile(label, ratio, " → ".join(both)))
     return found
 

@@ -83,7 +83,8 @@ def _log_ticks(low: float, high: float) -> list[float]:
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1, 2, 5), (1, 3), (1,)):
         found = [f * 10.0**e for e in exponents for f in factors]
-        found = [tick for tick in found if low <= tick <= high]
+        # A tick in the corner would write over the lowest one of the other axis.
+        found = [tick for tick in found if low * (high / low) ** 0.06 <= tick <= high]
         if len(found) <= 6:
             return found
     return found[:: math.ceil(len(found) / 6)]
