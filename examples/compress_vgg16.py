@@ -72,11 +72,11 @@ _COMPRESS_TEACHER = flags.DEFINE_bool(
     "compress_teacher", False, "Make VGG16 itself smaller too; needs its weights."
 )
 _TEACHER_MACS = flags.DEFINE_float(
-    "teacher_macs", 0.3, "Share of VGG16's multiply-accumulates to keep.", 0, 1
+    "teacher_macs", 0.4, "Share of VGG16's multiply-accumulates to keep.", 0, 1
 )
 _TEACHER_PARAMS = flags.DEFINE_float(
     "teacher_params",
-    0.9,
+    0.6,
     "Share of the parameters left that low-rank kernels keep; 1: no low rank.",
     0,
     1,
