@@ -46,6 +46,9 @@ _QUICK = flags.DEFINE_bool("quick", False, "6,400 images and one epoch: a smoke 
 _RESUME = flags.DEFINE_bool(
     "resume", False, "Keep the finished stages of a run with the same flags."
 )
+_COMPRESS_STUDENT = flags.DEFINE_bool(
+    "compress_student", True, "Train the students and make the last one smaller."
+)
 _STUDENT_EPOCHS = flags.DEFINE_integer("student_epochs", 6, "Epochs of each student.")
 _DISTIL = flags.DEFINE_bool("distil", True, "Let the teacher teach in all stages.")
 _CHANNEL_MACS = flags.DEFINE_float(
@@ -226,7 +229,8 @@ def main(argv):
     teacher, cache = teacher_of(job)
     if _COMPRESS_TEACHER.value:
         compress_teacher(job, teacher, cache)
-    compress(job, cache)
+    if _COMPRESS_STUDENT.value:
+        compress(job, cache)
     command = shlex.join(["python", "examples/compress_vgg16.py", *sys.argv[1:]])
     title = f"VGG16 to a phone: {data.name}"
     report, rows = measured.report_of(job.rows, folder, title, [command])
