@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import eigh_tridiagonal, eigvalsh_tridiagonal, lapack
+import scipy
 
 # Rows that are turned to float64 at a time.
 _BLOCK = 8192
@@ -65,20 +65,20 @@ class Tridiagonal:
     @classmethod
     def of(cls, symmetric: np.ndarray) -> "Tridiagonal":
         """From a C-contiguous float64 matrix, whose memory it takes."""
-        work, _ = lapack.dsytrd_lwork(len(symmetric), lower=1)
-        reflections, diagonal, beside, scales, _ = lapack.dsytrd(
+        work, _ = scipy.linalg.lapack.dsytrd_lwork(len(symmetric), lower=1)
+        reflections, diagonal, beside, scales, _ = scipy.linalg.lapack.dsytrd(
             symmetric.T, lower=1, lwork=int(work), overwrite_a=1
         )
         return cls(reflections, scales, diagonal, beside)
 
     def eigenvalues(self) -> np.ndarray:
         """All of them, the largest first."""
-        return eigvalsh_tridiagonal(self.diagonal, self.beside)[::-1]
+        return scipy.linalg.eigvalsh_tridiagonal(self.diagonal, self.beside)[::-1]
 
     def largest_vectors(self, count: int) -> np.ndarray:
         """The eigenvectors of the largest eigenvalues, as columns (k, count)."""
         size = len(self.diagonal)
-        _, vectors = eigh_tridiagonal(
+        _, vectors = scipy.linalg.eigh_tridiagonal(
             self.diagonal,
             self.beside,
             select="i",
@@ -88,8 +88,9 @@ class Tridiagonal:
         vectors = np.asfortranarray(vectors[:, ::-1])
         if size > 1:
             parts = (self.reflections[1:, :-1], self.scales, vectors[1:])
-            _, work, _ = lapack.dormqr("L", "N", *parts, lwork=-1)
-            vectors[1:], _, _ = lapack.dormqr("L", "N", *parts, lwork=int(work[0]))
+            _, work, _ = scipy.linalg.lapack.dormqr("L", "N", *parts, lwork=-1)
+            options = {"lwork": int(work[0])}
+            vectors[1:], _, _ = scipy.linalg.lapack.dormqr("L", "N", *parts, **options)
         return vectors
 
 
