@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -120,6 +120,12 @@ class Rounding:
         upper = np.minimum(lower + self.steps, self.sizes)
         nearest = np.where(wanted - lower < upper - wanted, lower, upper)
         return np.clip(nearest, self.least, self.sizes)
+
+    def with_least(self, share: float) -> "Rounding":
+        """The same with at least this share of each group's channels."""
+        wanted = np.ceil(share * self.sizes / self.steps).astype(int) * self.steps
+        least = np.maximum(self.least, np.minimum(wanted, self.sizes))
+        return replace(self, least=least)
 
     def next_below(self, kept: np.ndarray, group: int) -> np.ndarray:
         """These numbers, that of one group the next smaller one allowed."""

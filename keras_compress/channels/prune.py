@@ -6,7 +6,6 @@ import keras
 import numpy as np
 
 from keras_compress.channels.budget import (
-    Rounding,
     measure,
     removal_order,
     rounding,
@@ -50,7 +49,9 @@ def prune_channels(
             object of `keras_compress.channels.importance`, or a function (group, model)
             -> scores, one for each of the group's channels, None to keep all.
         round_to: Layers keep multiples of this many channels, or all. 8 suits LiteRT.
-        min_channels: What a group keeps at least; by default `round_to`.
+        min_channels: What a group keeps at least. By default `round_to`, and half of
+            what the group would keep if all lost the same share, where the budget can
+            be met so: a layer far narrower than its neighbours does not train well.
         layers: Called with a layer that makes channels; whether they may be removed.
         data: Batches (x, y) for an importance that looks at gradients ("taylor").
 
@@ -75,7 +76,8 @@ def prune_channels(
     """
     what, share = exactly_one_share(macs=macs, params=params, ratio=ratio)
     _check_positive(round_to=round_to)
-    min_channels = round_to if min_channels is None else min_channels
+    even = min_channels is None
+    min_channels = round_to if even else min_channels
     _check_positive(min_channels=min_channels)
     importance = as_importance(importance)
     coupling = couple(model, layers)
@@ -84,7 +86,7 @@ def prune_channels(
     if what == "ratio":
         kept = uniform(rounded, share)
     else:
-        kept = _kept(model, coupling, scores, rounded, what, share)
+        kept = _kept(model, coupling, scores, rounded, what, share, even)
     survivors = _survivors(coupling, scores, kept)
     smaller = operate(model, coupling, survivors)
     smaller.channel_report = _report(coupling, scores, kept)
@@ -141,7 +143,7 @@ def _checked_scores(group, scores) -> np.ndarray:
     return scores
 
 
-def _kept(model, coupling, scores, rounded: Rounding, what, share) -> np.ndarray:
+def _kept(model, coupling, scores, rounded, what, share, even) -> np.ndarray:
     cost = measure(coupling, what)
     full = cost(rounded.sizes)
     if not full:
@@ -155,6 +157,10 @@ def _kept(model, coupling, scores, rounded: Rounding, what, share) -> np.ndarray
             "has the fewest channels that `round_to` and `min_channels` allow. Give a "
             f"larger share, or smaller ones of these two. Whole stay {blocked}"
         )
+    # A uniform cut to the share r of the channels leaves about r^2 of the cost.
+    evenly = rounded.with_least(0.5 * share**0.5)
+    if even and cost(evenly.least) < share * full:
+        rounded = evenly
     return to_budget(cost, rounded, removal_order(coupling, scores), share)
 
 

@@ -87,6 +87,29 @@ def test_one_threshold_for_all_groups_takes_more_of_the_flatter_one():
     assert dict(counts)[6] == 6
 
 
+def test_no_group_is_cut_far_below_a_uniform_share_unless_it_is_asked_for():
+    """One channel of the first group has nearly all of its score."""
+    model = build(wide)
+    first = next(g for g in kc.channel_groups(model) if not g.frozen)
+
+    def score(group, model):
+        if group.name != first.name:
+            return np.linspace(0.9, 1.1, group.size)
+        return np.eye(1, group.size)[0] + 1e-6
+
+    def kept(**options):
+        options |= {"importance": score, "round_to": 1}
+        smaller = kc.prune_channels(model, macs=0.36, **options)
+        share = by_hand(smaller)["macs"] / by_hand(model)["macs"]
+        assert share == pytest.approx(0.36, rel=0.01)
+        groups = smaller.channel_report.groups
+        return next(g.after for g in groups if g.name == first.name and not g.reason)
+
+    assert kept(min_channels=1) == 1
+    # Half of the square root of 0.36, of 32 channels.
+    assert kept() == 10
+
+
 def test_the_given_model_keeps_its_weights_and_the_new_one_its_own():
     model = build(nested)
     before = [np.array(v) for v in model.weights]
