@@ -1,6 +1,9 @@
 """The numbers of a report as text: one row of cells per stage."""
 
-from keras_compress.pipeline.stage import Stage
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keras_compress.pipeline.stage import Stage
 
 UNKNOWN = "—"
 HEADERS = (
@@ -64,7 +67,7 @@ def milliseconds(number: float | None) -> str:
     return f"{number:.3g} ms" if number < 1000 else f"{number:,.0f} ms"
 
 
-def _row(stage: Stage, names: tuple[str, ...], count) -> tuple[str, ...]:
+def _row(stage: "Stage", names: tuple[str, ...], count) -> tuple[str, ...]:
     counts = (stage.params, stage.nonzero, stage.macs, stage.bytes, stage.gzip_bytes)
     return (
         stage.name,

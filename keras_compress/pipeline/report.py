@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import keras
 from tabulate import tabulate
@@ -16,10 +17,10 @@ from keras_compress.pipeline.checks import (
     checked_training,
 )
 from keras_compress.pipeline.environment import environment
-from keras_compress.pipeline.file_account import file_account
 from keras_compress.pipeline.files import write_whole
-from keras_compress.pipeline.keras_account import keras_account
-from keras_compress.pipeline.stage import Stage
+
+if TYPE_CHECKING:
+    from keras_compress.pipeline.stage import Stage
 
 _FORMAT = 1
 
@@ -67,10 +68,10 @@ class CompressionReport:
         self.commands = checked_commands(commands)
         self.environment = environment()
         self._metric = metric
-        self._stages: list[Stage] = []
+        self._stages: list = []
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self) -> tuple["Stage", ...]:
         """The stages so far."""
         return tuple(self._stages)
 
@@ -81,7 +82,7 @@ class CompressionReport:
 
     def add_stage(
         self, name: str, model, metrics: dict | None = None, *, training=None
-    ) -> Stage:
+    ) -> "Stage":
         """Measure a model or a file and add it as the next row.
 
         Of a model that is the parameters, non-zeros, MACs and bytes of `profile`; of a
@@ -106,6 +107,11 @@ class CompressionReport:
                 a model nor a `.tflite` file, or a metric is not a finite number. The
                 report then stays as it was.
         """
+        # Here, since importing the package shall cost little.
+        from keras_compress.pipeline.file_account import file_account
+        from keras_compress.pipeline.keras_account import keras_account
+        from keras_compress.pipeline.stage import Stage
+
         name = checked_name(name, [stage.name for stage in self._stages])
         known = {"name": name, "metrics": checked_metrics(metrics)}
         known |= checked_training(training)
@@ -161,6 +167,8 @@ class CompressionReport:
             OSError: If the file cannot be read.
             ValueError: If it is not such a file.
         """
+        from keras_compress.pipeline.stage import Stage
+
         try:
             content = json.loads(pathlib.Path(path).read_bytes())
             if content["format"] != _FORMAT:

@@ -79,15 +79,15 @@ def _limits(axes, costs, values, share: bool) -> None:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """At most six round numbers: powers of ten, or 1, 2 and 5 times these."""
+    """At most five round numbers: powers of ten, or 1, 2 and 5 times these."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1, 2, 5), (1, 3), (1,)):
         found = [f * 10.0**e for e in exponents for f in factors]
         # A tick in the corner would write over the lowest one of the other axis.
         found = [tick for tick in found if low * (high / low) ** 0.06 <= tick <= high]
-        if len(found) <= 6:
+        if len(found) <= 5:
             return found
-    return found[:: math.ceil(len(found) / 6)]
+    return found[:: math.ceil(len(found) / 5)]
 
 
 def _label(axes, names, costs, values, roles) -> None:
