@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-from tabulate import tabulate
 
 from keras_compress.accounting.macs import cost_of
 from keras_compress.graph import Graph, read_graph
 from keras_compress.graph.shapes import infer_shapes, with_open_size
+from keras_compress.tables import tabulate
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tabulate import tabulate
+from keras_compress.tables import tabulate
 
 
 @dataclass(frozen=True)

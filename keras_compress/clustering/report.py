@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tabulate import tabulate
+from keras_compress.tables import tabulate
 
 
 @dataclass(frozen=True)

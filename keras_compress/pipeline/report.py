@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import keras
-from tabulate import tabulate
 
 from keras_compress.pipeline.cells import headers, metric_names, rows
 from keras_compress.pipeline.checks import (
@@ -18,6 +17,7 @@ from keras_compress.pipeline.checks import (
 )
 from keras_compress.pipeline.environment import environment
 from keras_compress.pipeline.files import write_whole
+from keras_compress.tables import tabulate
 
 if TYPE_CHECKING:
     from keras_compress.pipeline.stage import Stage

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-from tabulate import tabulate
 
 from keras_compress.kernels import Kernel, Skipped
+from keras_compress.tables import tabulate
 
 
 @dataclass(frozen=True)

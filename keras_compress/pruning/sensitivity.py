@@ -8,10 +8,10 @@ from types import MappingProxyType
 import keras
 import numpy as np
 import tensorflow as tf
-from tabulate import tabulate
 
 from keras_compress.kernels import find_kernels
 from keras_compress.pruning.selection import largest, number_kept
+from keras_compress.tables import tabulate
 
 # The least rise of a loss with sparsity: of equal losses the sparser comes later.
 _RISE = 1e-6
