@@ -128,7 +128,7 @@ def main(argv: list[str]) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         rows = time_routes(folder) + measure_mobilenet(folder)
-    print(tabulate(rows, ("what", "measured")))
+    print(tabulate(rows, ("what", "measured"), tablefmt="github"))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from benchmarks.suite import BENCHMARKS, HELPERS
 
 DEFINED = re.compile(r'DEFINE_\w+\(\s*"(\w+)"')
 IMPORTED = re.compile(r"^(?:from|import) (\w+)", re.MULTILINE)
-OTHER_FORMAT = pytest.mark.xfail(reason="has tabulate's default format", strict=True)
 
 
 def texts_of(path):
@@ -45,13 +44,7 @@ def test_a_row_fits_its_script(benchmark):
         assert {name, name if equals else name.removeprefix("no")} & defined, flag
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=OTHER_FORMAT) if name == "export_cost" else name
-        for name in BENCHMARKS
-    ],
-)
+@pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_script_prints_tables_that_the_suite_can_read(name):
     texts = texts_of(BENCHMARKS[name].path)
     assert any(re.search(r'tabulate\([^#]*"github"', text) for text in texts)
