@@ -16,6 +16,7 @@ DOCS = pathlib.Path(__file__).parents[1] / "docs"
     "page",
     [
         "clustering.md",
+        "composition.md",
         "microcontrollers.md",
         "pruning.md",
         "quantization.md",
