@@ -11,9 +11,9 @@ logits. Each is converted with the same 100 examples in three ways:
 - TFLiteConverter: `from_keras_model` with `Optimize.DEFAULT`, the examples and
   `TFLITE_BUILTINS_INT8`, as TensorFlow's page on integer quantization has it, with
   float32 inputs and outputs.
-- ai-edge-quantizer: its recipe `static_wi8_ai8` on the float file of `export`, with int8
-  inputs and outputs (two ops less, which turn floats into int8 and back), in an
-  environment of its own that pip fills.
+- ai-edge-quantizer: its recipe `static_wi8_ai8` on the float file of `export`, in an
+  environment of its own that pip fills. Its files have int8 inputs and outputs, so two
+  ops less, which turn floats into int8 and back.
 
 Every file is compared with the Keras model on other examples. Latency is LiteRT's with
 one thread: the files take turns, and the table has the least of the turns' medians,
