@@ -10,7 +10,7 @@ import textwrap
 from dataclasses import dataclass
 
 from benchmarks.suite_tables import Printed, read_tables
-from tflite_export.benchmark import _cpu_name
+from tflite_export.benchmark import cpu_name
 
 PACKAGES = (
     *("tensorflow", "keras", "ai-edge-litert", "tensorflow-model-optimization"),
@@ -47,7 +47,7 @@ class Machine:
                 versions[package] = importlib.metadata.version(package)
             except importlib.metadata.PackageNotFoundError:
                 continue
-        return cls(f"{_cpu_name()}{_int8_instructions()}", os.cpu_count(), versions)
+        return cls(f"{cpu_name()}{_int8_instructions()}", os.cpu_count(), versions)
 
 
 def _int8_instructions() -> str:

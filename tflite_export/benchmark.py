@@ -122,7 +122,7 @@ def benchmark(
     fill_with_zeros(interpreter)
     median, p90 = np.percentile(run_times(interpreter, runs, warmup), [50, 90])
     ops = _op_times(path, kernels, threads, runs, warmup) if per_op else None
-    return Latency(float(median), float(p90), runs, threads, kernels, _cpu_name(), ops)
+    return Latency(float(median), float(p90), runs, threads, kernels, cpu_name(), ops)
 
 
 def _check_numbers(threads, runs, warmup) -> None:
@@ -160,7 +160,7 @@ def _main_ops(path) -> int:
     return len(read_model(path).subgraphs[0].operators or [])
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             for line in file:
