@@ -161,6 +161,7 @@ def _main_ops(path) -> int:
 
 
 def cpu_name() -> str:
+    """The processor, as the system calls it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             for line in file:
