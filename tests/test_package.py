@@ -22,20 +22,24 @@ def test_importing_loads_neither_tfmot_nor_keras_2():
     assert process.stdout.strip() == "[]"
 
 
-def test_importing_adds_at_most_a_tenth_of_a_second_and_5_megabytes_to_keras():
+def test_importing_adds_at_most_a_twentieth_and_5_megabytes_to_keras():
+    """0.1 s of 2.5 s on two busy cores; a share is the same on any machine."""
     code = (
-        "import resource, time, keras\n"
+        "import resource, time\n"
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "begin = time.process_time()\n"
+        "import keras\n"
         "start, before = time.process_time(), peak()\n"
         "import keras_compress\n"
-        "print(time.process_time() - start, (peak() - before) / 1024)"
+        "share = (time.process_time() - start) / (start - begin)\n"
+        "print(share, (peak() - before) / 1024)"
     )
     measured = [
         map(float, subprocess.check_output([sys.executable, "-c", code]).split())
         for _ in range(5)
     ]
-    seconds, megabytes = zip(*measured, strict=True)
-    assert min(seconds) <= 0.1
+    shares, megabytes = zip(*measured, strict=True)
+    assert min(shares) <= 0.05
     assert min(megabytes) <= 5
 
 
