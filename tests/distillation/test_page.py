@@ -49,4 +49,6 @@ def test_the_python_of_the_page_runs(tmp_path, monkeypatch):
     assert len(blocks) > 7
     for block in blocks:
         exec(compile(block, PAGE.name, "exec"), names)
+    assert len(names["cache"]) == 128
+    assert names["cache"].feature_shapes == {"features": (8,)}
     assert not np.array_equal(before[0], student.get_weights()[0])
