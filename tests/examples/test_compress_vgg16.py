@@ -53,7 +53,10 @@ def test_the_quick_job_writes_a_student_that_runs_in_litert(tmp_path):
     assert process.returncode == 0, process.stderr
     assert "student_smaller: taken from" in process.stdout
     again = json.loads((tmp_path / "results.json").read_text())["rows"]
+    for row in (*rows, *again):
+        assert row.pop("latency_ms") > 0  # measured anew
     assert again[:-1] == rows[:-1]
+    assert "<svg" in (tmp_path / "report.html").read_text()
     process = run("--quick", "--resume", "--seed=5", f"--output_dir={tmp_path}")
     assert "seed: now 5, then 0" in process.stderr
     for stem in ("student", "student_smaller", "student_aware"):
