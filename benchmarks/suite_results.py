@@ -10,6 +10,7 @@ import textwrap
 from dataclasses import dataclass
 
 from benchmarks.suite_tables import Printed, read_tables
+from keras_compress.pipeline.files import write_whole
 from tflite_export.benchmark import cpu_name
 
 PACKAGES = (
@@ -116,13 +117,6 @@ def duration(seconds: float) -> str:
     """As people say it: "45 s", "7 min 56 s"."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def write_whole(path: pathlib.Path, text: str) -> None:
-    """Write a file, which is the old one until the new one is whole."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
 
 
 def renew_readme(readme: pathlib.Path, folder: pathlib.Path) -> None:

@@ -4,11 +4,11 @@ import dataclasses
 import json
 
 import tflite_files
-from stages import write_text
 from tabulate import tabulate
 
 import keras_compress as kc
 import tflite_export
+from keras_compress.pipeline.files import write_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,4 +118,4 @@ def write_results(rows, folder, data, settings, latency):
         "latency": latency,
         "rows": [dataclasses.asdict(row) for row in rows],
     }
-    write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
+    write_whole(folder / "results.json", json.dumps(results, indent=2) + "\n")

@@ -7,6 +7,8 @@ import time
 
 import keras
 
+from keras_compress.pipeline.files import write_whole
+
 
 class Stages:
     """Runs one stage after the other in a folder, or takes up what a run left there.
@@ -75,7 +77,7 @@ class Stages:
             os.replace(partial, file)
         measured = measure(model, seconds)
         content = {"settings": self._settings, "measured": measured}
-        write_text(record, json.dumps(content, indent=2) + "\n")
+        write_whole(record, json.dumps(content, indent=2) + "\n")
         return model, measured
 
     def _check(self, name: str, found: dict, record: pathlib.Path) -> None:
@@ -91,10 +93,3 @@ class Stages:
                 f"{record.parent}. {differences}. Give the flags of that run, another "
                 "--output_dir, or leave --resume out to begin anew."
             )
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
