@@ -1,15 +1,14 @@
 """Keep what a benchmark measured as a page and as data, and renew README.md's table."""
 
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import re
 import textwrap
 from dataclasses import dataclass
 
 from benchmarks.suite_tables import Printed, read_tables
+from keras_compress.pipeline.environment import versions_of
 from keras_compress.pipeline.files import write_whole
 from tflite_export.benchmark import cpu_name
 
@@ -42,12 +41,7 @@ class Machine:
     @classmethod
     def here(cls) -> "Machine":
         """This machine, and the packages that are installed."""
-        versions = {"Python": platform.python_version()}
-        for package in PACKAGES:
-            try:
-                versions[package] = importlib.metadata.version(package)
-            except importlib.metadata.PackageNotFoundError:
-                continue
+        versions = versions_of(PACKAGES)
         return cls(f"{cpu_name()}{_int8_instructions()}", os.cpu_count(), versions)
 
 
