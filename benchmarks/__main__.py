@@ -7,10 +7,11 @@
 A run writes NAME.md and NAME.json into docs/results, a quick one into runs/results,
 where its numbers, which mean little, replace no others. A benchmark that fails leaves
 the files of its last run as they are; the others still run. The exit status is then 1.
-After a full run of main_job README.md has its table.
+After a full run README.md has the new numbers of the tables that it shows.
 """
 
 import pathlib
+import signal
 import sys
 
 from absl import app, flags
@@ -61,6 +62,8 @@ def main(argv: list[str]) -> int:
     if not benchmarks:
         print(listing())
         return 0
+    # As an exception, which ends the benchmark that is running, too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     default = QUICK_RESULTS if _QUICK.value else RESULTS
     folder = pathlib.Path(_OUTPUT_DIR.value or default)
     failed = []
@@ -73,7 +76,7 @@ def main(argv: list[str]) -> int:
             failed.append(benchmark.name)
             continue
         print(f"Written: {folder / benchmark.name}.md and .json", flush=True)
-        if benchmark.name == "main_job" and folder == RESULTS and not _QUICK.value:
+        if folder == RESULTS and not _QUICK.value:
             renew_readme(ROOT / "README.md", RESULTS)
     if failed:
         print(f"Failed: {', '.join(failed)}", file=sys.stderr)

@@ -59,8 +59,9 @@ def main(argv):
     del argv
     with tempfile.TemporaryDirectory() as folder:
         rows = [row(name, pathlib.Path(folder)) for name in FLAGS.nets]
-    headers = ("model", "factorize, s", "parameters", "left", "MACs", "left")
-    headers = (*headers, "latency", "left")
+    headers = ["model", "factorize, s"]
+    for name in ("parameters", "MACs", "latency"):
+        headers += [name, f"{name} left"]
     align = ("left", *("right",) * 7)
     print(tabulate(rows, headers, "github", disable_numparse=True, colalign=align))
 

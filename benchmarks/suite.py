@@ -43,6 +43,10 @@ class Benchmark:
 
 
 _MAIN_JOB = "--output_dir=runs/compress_vgg16"
+_VGG16 = (
+    *("--output_dir=runs/compress_vgg16_itself", "--nocompress_student"),
+    "--compress_teacher",
+)
 _QAT = ("--output_dir=runs/qat_accuracy", "--noresume")
 _DEPTHWISE = ("--net=depthwise", "--examples=12000", "--batch_size=32")
 
@@ -58,6 +62,19 @@ BENCHMARKS = {
             "examples",
             "compress_vgg16",
             measured="runs/compress_vgg16/results.json",
+        ),
+        Benchmark(
+            "vgg16_itself",
+            (
+                *("--teacher=runs/teacher/teacher.weights.h5", *_VGG16),
+                "--policy=mixed_bfloat16",
+            ),
+            ("--teacher=train", *_VGG16, "--quick"),
+            "",
+            40,
+            "examples",
+            "compress_vgg16",
+            measured="runs/compress_vgg16_itself/results.json",
         ),
         Benchmark("applications_coverage", (), ("--models=MobileNetV2",), "", 90),
         Benchmark(

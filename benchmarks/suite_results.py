@@ -1,4 +1,4 @@
-"""Keep what a benchmark measured as a page and as data, and renew README.md's table."""
+"""Keep what a benchmark measured as a page and data, and renew README.md's tables."""
 
 import json
 import os
@@ -26,7 +26,7 @@ INT8_INSTRUCTIONS = {
     "i8mm": "I8MM",
 }
 _MEASURED = re.compile(
-    r"(?<=<!-- measured table -->\n).*?(?=<!-- end -->)", flags=re.DOTALL
+    r"(?P<begin><!-- measured: (?P<name>\w+) -->\n).*?(?=<!-- end -->)", re.DOTALL
 )
 
 
@@ -114,35 +114,38 @@ def duration(seconds: float) -> str:
 
 
 def renew_readme(readme: pathlib.Path, folder: pathlib.Path) -> None:
-    """Put the main job's table and where it was measured into README.md.
+    """Put the tables that README.md shows, and where they were measured, into it.
 
     Args:
-        readme: The file, with the comments `<!-- measured table -->` and `<!-- end -->`
-            on lines of their own.
-        folder: Where main_job.md and main_job.json are.
+        readme: The file. Each table stands between the comments
+            `<!-- measured: NAME -->` and `<!-- end -->`, on lines of their own.
+        folder: Where NAME.md and NAME.json are.
 
     Raises:
-        ValueError: If the comments are not there once each, or main_job.md and
-            main_job.json do not hold the same table. README.md is then left alone.
+        ValueError: If there are no such comments, or NAME.md and NAME.json do not hold
+            the same table. README.md is then left alone.
+        OSError: If a file is not there, likewise.
     """
     text = readme.read_text(encoding="utf-8")
-    if len(_MEASURED.findall(text)) != 1:
+    renewed, count = _MEASURED.subn(
+        lambda found: found["begin"] + readme_table(folder, found["name"]), text
+    )
+    if not count:
         raise ValueError(
-            "Expected `<!-- measured table -->` and after it `<!-- end -->` once, each "
-            f"on a line of its own. Received: {readme} with "
-            f"{len(_MEASURED.findall(text))} such pairs"
+            "Expected `<!-- measured: NAME -->` and after it `<!-- end -->`, each on a "
+            f"line of its own. Received: {readme} without them"
         )
-    write_whole(readme, _MEASURED.sub(lambda _: readme_table(folder), text))
+    write_whole(readme, renewed)
 
 
-def readme_table(folder: pathlib.Path) -> str:
-    """What stands between README.md's comments, from the results in `folder`."""
-    data = json.loads((folder / "main_job.json").read_text(encoding="utf-8"))
-    printed = read_tables((folder / "main_job.md").read_text(encoding="utf-8"))
+def readme_table(folder: pathlib.Path, name: str) -> str:
+    """What stands between README.md's comments, from a benchmark's results."""
+    data = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    printed = read_tables((folder / f"{name}.md").read_text(encoding="utf-8"))
     if [table.as_dict() for table in printed.tables] != data["tables"]:
         raise ValueError(
-            "Expected the same tables in main_job.md and main_job.json; run "
-            f"`python -m benchmarks --run=main_job`. Received: {folder}"
+            f"Expected the same tables in {name}.md and {name}.json; run "
+            f"`python -m benchmarks --run={name}`. Received: {folder}"
         )
     rows = [line for line in printed.text.splitlines() if line.startswith("|")]
     origin = (

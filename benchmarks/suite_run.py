@@ -4,6 +4,7 @@ import collections
 import datetime
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -87,11 +88,16 @@ def _run_shown(command: list[str]) -> tuple[int, list[str], collections.deque[st
         text=True,
         encoding="utf-8",
         errors="replace",
+        process_group=0,
     ) as child:
         # Both at once: a full pipe that nobody reads would stop the child.
         ignored = collections.deque(maxlen=0)
         errors = threading.Thread(target=show, args=(child.stderr, sys.stderr, ignored))
         errors.start()
-        show(child.stdout, sys.stdout, lines)
+        try:
+            show(child.stdout, sys.stdout, lines)
+        except BaseException:
+            os.killpg(child.pid, signal.SIGTERM)  # with the processes that it started
+            raise
         errors.join()
     return child.returncode, lines, last

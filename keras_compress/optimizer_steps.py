@@ -17,6 +17,25 @@ def current_step(model) -> int:
     return int(ops.convert_to_numpy(model.optimizer.iterations))
 
 
+def is_int(value) -> bool:
+    """Whether a value is an int and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_step(name: str, step, *others) -> None:
+    """Raise unless a time is a step, a share of the fit, or one of `others`."""
+    good = step in others
+    if is_int(step):
+        good = good or step >= 0
+    elif isinstance(step, float):
+        good = 0 <= step <= 1
+    if not good:
+        raise ValueError(
+            f"`{name}` must be a step (int of at least 0) or a share of the fit (float "
+            f"from 0 to 1). Received: {name}={step!r}"
+        )
+
+
 def steps_of_fit(model, params: dict, epoch: int) -> tuple[int, float]:
     """The optimizer's step at which epoch 0 of this fit began, and steps per epoch.
 

@@ -105,6 +105,8 @@ def _op_row(model, graph, operator, stored: dict, own_io: bool) -> OpRow:
     )
     tensor = text(outputs[0].name) if outputs else ""
     macs = op_macs(name, operator, placed, outputs)
+    # A model's outputs are named anew by the converter, its kernels are not.
+    kernels = [text(t.name) for t in inputs if macs and constant_bytes(model, t)]
     weights, zeros = kernel_values(model, graph, operator, stored) if macs else (0, 0)
     return OpRow(
         name=name,
@@ -117,7 +119,7 @@ def _op_row(model, graph, operator, stored: dict, own_io: bool) -> OpRow:
         weight_bytes=sum(constant_bytes(model, tensor) for tensor in inputs),
         tensor=tensor,
         is_float=not at_edge and not _FLOAT.isdisjoint(in_types + out_types),
-        layer=layer_name(tensor),
+        layer=next(filter(None, map(layer_name, [tensor, *kernels])), ""),
         **_scales(model, inputs, outputs),
     )
 

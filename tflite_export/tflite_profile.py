@@ -15,13 +15,14 @@ class OpRow:
     `kernel_weights` values are in the kernels of an op that has MACs, biases left out,
     and `kernel_zeros` of them are zero.
 
-    `tensor` is the name of the op's first output and `layer` the Keras layer which
-    that name seems to tell of, "" if none. `is_float` is True when the op reads or
-    writes a float tensor, a QUANTIZE of a graph input and a DEQUANTIZE to a graph
-    output excepted. Scales are those of quantised tensors: `input_scales` one for each
-    computed input, None where it is not quantised; `output_scale` and
-    `output_zero_point` of the first output, None likewise; `weight_scales` of the
-    first quantised constant, one for each channel or one for all, () if there is none.
+    `tensor` is the name of the op's first output and `layer` the Keras layer which that
+    name, or else one of its kernel or bias, seems to tell of, "" if none. `is_float` is
+    True when the op reads or writes a float tensor, a QUANTIZE of a graph input and a
+    DEQUANTIZE to a graph output excepted. Scales are those of quantised tensors:
+    `input_scales` one for each computed input, None where it is not quantised;
+    `output_scale` and `output_zero_point` of the first output, None likewise;
+    `weight_scales` of the first quantised constant, one for each channel or one for
+    all, () if there is none.
     """
 
     name: str

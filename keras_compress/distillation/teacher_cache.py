@@ -132,8 +132,8 @@ class TeacherCache:
             top_k: keep only the outputs of the `k` most likely classes. All others
                 get one value, such that at temperature 1 every kept class has the
                 probability that the teacher gives it.
-            feature_layers: names of layers of a Functional or Sequential teacher whose
-                outputs are kept too, whole.
+            feature_layers: names of layers, however deep they are nested, whose
+                outputs are kept too, whole. Each is called once in a forward pass.
             batch_size: examples in a batch, where `dataset` is arrays.
             shard_examples: a shard is written by the batch that brings it to as many
                 examples; until then it is held in memory.

@@ -1,7 +1,6 @@
 """Runs a teacher over a dataset and keeps what comes out, shard by shard."""
 
 import dataclasses
-import difflib
 import json
 import os
 import pathlib
@@ -15,6 +14,7 @@ import tensorflow as tf
 from absl import logging
 
 from keras_compress.distillation.fingerprints import fingerprint, weights_sha256
+from keras_compress.distillation.taps import Taps, find_layer
 from keras_compress.distillation.teacher_cache_columns import DTYPES, columns_for
 from keras_compress.distillation.teacher_cache_file import (
     Header,
@@ -126,23 +126,33 @@ class _TeacherRun:
         self.structure = "one"
         self.sha256 = weights_sha256(teacher)
         self.name = teacher.name
-        self._layers = tuple(settings.feature_layers)
-        self._model = teacher
-        if self._layers:
-            features = [_output_of(teacher, name) for name in self._layers]
-            self._model = keras.Model(
-                teacher.inputs, {"outputs": _outputs_of(teacher), "features": features}
-            )
+        self._teacher = teacher
+        self._layers = {
+            name: find_layer(teacher, name) for name in settings.feature_layers
+        }
+        self._taps = Taps(self._layers.values())
+        self._forward = tf.function(self._outputs_and_features, reduce_retracing=True)
 
     def __call__(self, x: Any) -> dict[str, np.ndarray]:
-        outputs = self._model.predict_on_batch(x)
-        features = ()
-        if self._layers:
-            outputs, features = outputs["outputs"], outputs["features"]
+        if not self._layers:
+            self.structure, named = _named(self._teacher.predict_on_batch(x))
+            return named
+        self._taps.install()
+        try:
+            outputs, features = self._forward(x)
+        finally:
+            self._taps.remove()
+        outputs = keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
         self.structure, named = _named(outputs)
-        for layer, values in zip(self._layers, features, strict=True):
-            named[f"features/{layer}"] = values
+        for layer, values in features.items():
+            named[f"features/{layer}"] = keras.ops.convert_to_numpy(values)
         return named
+
+    def _outputs_and_features(self, x):
+        self._taps.clear()
+        outputs = self._teacher(x, training=False)
+        taken = self._taps.take()
+        return outputs, {name: taken[id(layer)] for name, layer in self._layers.items()}
 
     def recipe(self):
         """What a shard of another build must agree with to be taken over."""
@@ -253,25 +263,3 @@ def _named(outputs):
     if isinstance(outputs, list | tuple):
         return "list", {f"outputs/{i}": v for i, v in enumerate(outputs)}
     return "one", {"outputs": outputs}
-
-
-def _outputs_of(teacher):
-    is_sequential = isinstance(teacher, keras.Sequential)
-    return teacher.outputs[0] if is_sequential else teacher.output
-
-
-def _output_of(teacher, name):
-    try:
-        return teacher.get_layer(name).output
-    except AttributeError as error:
-        raise ValueError(
-            "`feature_layers` needs a Functional or Sequential teacher, in which the "
-            f"layer is called once. Received: {teacher!r}, layer {name!r}"
-        ) from error
-    except ValueError as error:
-        names = [layer.name for layer in teacher.layers]
-        close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.4)
-        raise ValueError(
-            f"The teacher {teacher.name!r} has no layer {name!r}. "
-            f"Expected one of its layers, such as {close or names[:5]}."
-        ) from error

@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Callable
 
+from keras_compress.optimizer_steps import is_int
 from keras_compress.pruning.schedules import (
     ConstantSparsity,
     PolynomialDecay,
     Schedule,
     check_sparsity,
-    is_int,
 )
 
 _TFMOT = "tensorflow_model_optimization"

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from keras_compress.optimizer_steps import check_step, is_int
+
 
 class Schedule:
     """When the masks are made anew, and for which sparsity.
@@ -106,8 +108,8 @@ class Schedule:
             )
 
     def _check_steps(self) -> None:
-        for name in ("begin_step", "end_step"):
-            _check_step(name, getattr(self, name))
+        check_step("begin_step", self.begin_step)
+        check_step("end_step", self.end_step, None, -1)
         begin, end = self.begin_step, self.end_step
         known = end not in (None, -1) and isinstance(begin, float) == isinstance(
             end, float
@@ -238,22 +240,4 @@ def check_sparsity(name: str, value) -> None:
         raise ValueError(
             f"`{name}` must be in [0, 1), the share of weights that become zero. "
             f"Received: {name}={value!r}"
-        )
-
-
-def is_int(value) -> bool:
-    """Whether a value is an int and no bool."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _check_step(name: str, step) -> None:
-    good = step is None and name == "end_step"
-    if is_int(step):
-        good = step >= 0 or (step == -1 and name == "end_step")
-    elif isinstance(step, float):
-        good = 0 <= step <= 1
-    if not good:
-        raise ValueError(
-            f"`{name}` must be a step (int of at least 0) or a share of the fit (float "
-            f"from 0 to 1). Received: {name}={step!r}"
         )

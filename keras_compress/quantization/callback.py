@@ -2,7 +2,12 @@
 
 import keras
 
-from keras_compress.optimizer_steps import current_step, inner_optimizer, steps_of_fit
+from keras_compress.optimizer_steps import (
+    check_step,
+    current_step,
+    inner_optimizer,
+    steps_of_fit,
+)
 from keras_compress.quantization.affine import AffineWrapper, FoldedBatchNormalization
 from keras_compress.quantization.fake_quant import FakeQuantize
 from keras_compress.quantization.wrapper import QuantizeWrapper
@@ -50,7 +55,7 @@ class QuantizationSchedule(keras.callbacks.Callback):
             "begin_at": begin_at,
         }
         for name, time in times.items():
-            _check_time(name, time)
+            check_step(name, time, *([] if name == "begin_at" else [None]))
         self._times = times
         self._steps: dict[str, int] = {}
         self._done: set[str] = set()
@@ -152,19 +157,6 @@ class QuantizationSchedule(keras.callbacks.Callback):
             function = getattr(self.model, f"{make}_function")
             if function is not None:
                 getattr(self.model, f"make_{make}_function")(force=True)
-
-
-def _check_time(name: str, time) -> None:
-    good = time is None and name != "begin_at"
-    if isinstance(time, int) and not isinstance(time, bool):
-        good = time >= 0
-    elif isinstance(time, float):
-        good = 0 <= time <= 1
-    if not good:
-        raise ValueError(
-            f"`{name}` must be a step (int of at least 0) or a fraction of the fit "
-            f"(float from 0 to 1). Received: {name}={time!r}"
-        )
 
 
 def _set(layers: list, name: str, value: bool) -> bool:

@@ -1,4 +1,4 @@
-"""README.md's table is the main job's, and committed results are whole."""
+"""README.md's tables are measured ones, and committed results are whole."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from benchmarks.suite_results import (
 from benchmarks.suite_tables import read_tables
 
 TABLE = "| model | bytes |\n|-------|-------|\n| small |    12 |"
-README = "Before\n<!-- measured table -->\nold\n<!-- end -->\nAfter\n"
+README = "Before\n<!-- measured: main_job -->\nold\n<!-- end -->\nAfter\n"
 
 
 def result(name="main_job", text=TABLE):
@@ -40,7 +40,7 @@ def test_readme_gets_the_table_and_where_it_is_from(made):
         "Printed by `python x.py --a=1` on 2026-01-02, in 7 min 56 s on 2 cores of "
         "A CPU."
     )
-    expected = f"<!-- measured table -->\n\n{TABLE}\n\n{origin}\n<!-- end -->"
+    expected = f"<!-- measured: main_job -->\n\n{TABLE}\n\n{origin}\n<!-- end -->"
     assert readme.read_text() == f"Before\n{expected}\nAfter\n"
     renew_readme(readme, folder)
     assert readme.read_text() == f"Before\n{expected}\nAfter\n"
@@ -48,15 +48,28 @@ def test_readme_gets_the_table_and_where_it_is_from(made):
 
 @pytest.mark.parametrize(
     "text",
-    ["nothing", README.replace("<!-- end -->", ""), README + README],
-    ids=["no comments", "no end", "twice"],
+    ["nothing", README.replace("<!-- end -->", "")],
+    ids=["no comments", "no end"],
 )
 def test_a_readme_without_its_comments_is_left_alone(made, text):
     readme, folder = made
     readme.write_text(text)
-    with pytest.raises(ValueError, match="Expected `<!-- measured table -->`"):
+    with pytest.raises(ValueError, match="Expected `<!-- measured: NAME -->`"):
         renew_readme(readme, folder)
     assert readme.read_text() == text
+
+
+def test_a_readme_gets_all_its_tables_or_none(made):
+    readme, folder = made
+    text = README + README.replace("main_job", "other")
+    readme.write_text(text)
+    with pytest.raises(FileNotFoundError, match=r"other\.json"):
+        renew_readme(readme, folder)
+    assert readme.read_text() == text
+    result("other", TABLE.replace("12", "13")).write(folder)
+    renew_readme(readme, folder)
+    assert TABLE in readme.read_text()
+    assert TABLE.replace("12", "13") in readme.read_text()
 
 
 def test_a_page_and_data_that_differ_are_refused(made):
@@ -75,22 +88,24 @@ def test_durations_are_said_in_minutes_and_seconds(seconds, said):
     assert duration(seconds) == said
 
 
-def test_the_readme_of_the_project_has_the_table_of_the_committed_results(root):
+@pytest.mark.parametrize("name", ["main_job", "vgg16_itself"])
+def test_the_readme_of_the_project_has_the_table_of_the_committed_results(root, name):
     folder = root / "docs" / "results"
     text = (root / "README.md").read_text()
     [between] = re.findall(
-        r"<!-- measured table -->\n(.*?)<!-- end -->", text, flags=re.DOTALL
+        rf"<!-- measured: {name} -->\n(.*?)<!-- end -->", text, flags=re.DOTALL
     )
-    assert between == readme_table(folder)
-    data = json.loads((folder / "main_job.json").read_text())
+    assert between == readme_table(folder, name)
+    data = json.loads((folder / f"{name}.json").read_text())
     [table] = read_tables(between).tables
     assert [dict(zip(table.headers, row, strict=True)) for row in table.rows] == (
         data["tables"][0]["rows"]
     )
 
 
-def test_the_table_of_the_main_job_says_what_was_measured(root):
-    data = json.loads((root / "docs" / "results" / "main_job.json").read_text())
+@pytest.mark.parametrize("name", ["main_job", "vgg16_itself"])
+def test_the_table_of_a_job_says_what_was_measured(root, name):
+    data = json.loads((root / "docs" / "results" / f"{name}.json").read_text())
     rows, numbers = data["tables"][0]["rows"], data["measured"]["rows"]
     assert '"quick": true' not in json.dumps(data)
     for row, measured in zip(rows, numbers, strict=True):

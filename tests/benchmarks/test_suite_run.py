@@ -1,7 +1,10 @@
 """Small scripts stand for benchmarks; they run as processes, as benchmarks do."""
 
 import json
+import pathlib
+import signal
 import sys
+import time
 
 import pytest
 from absl import flags
@@ -20,6 +23,14 @@ print("""{TABLE}""")
 print("flags", *sys.argv[1:])
 '''
 FAILING = GOOD + 'sys.exit("the reason")\n'
+ENDLESS = '''
+"""A script that starts another process and never ends."""
+import os, signal, subprocess, sys, time
+other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(os.getpid(), other.pid, flush=True)
+os.kill(os.getppid(), signal.SIGUSR1)
+time.sleep(600)
+'''
 SILENT = '"""A silent script."""\nprint("nothing")\n'
 
 
@@ -140,3 +151,30 @@ def test_an_unknown_name_is_refused_before_anything_runs(suite, made, tmp_path):
     with pytest.raises(Exception, match=r"good, or all\. Received: goood"):
         suite([made("good", GOOD)], "--run=good,goood")
     assert not (tmp_path / "results").exists()
+
+
+def is_running(pid):
+    """Whether there is such a process, and not only its exit status."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def test_a_suite_that_is_stopped_stops_what_it_runs(made, capfd):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            suite_run.run(made("endless", ENDLESS))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    pids = capfd.readouterr().out.split()
+    assert len(pids) == 2
+    deadline = time.monotonic() + 30
+    while any(map(is_running, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -125,17 +125,52 @@ def test_a_look_up_reads_its_rows_and_no_more(tmp_path):
     np.testing.assert_allclose(found, rows @ wide.get_weights()[0], atol=1e-6)
 
 
-def test_features_of_a_subclassed_teacher_are_refused(x, tmp_path):
-    class Subclassed(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.scores = keras.layers.Dense(3, name="scores")
+class Subclassed(keras.Model):
+    """Calls its second layer as often as it is told."""
 
-        def call(self, x):
-            return self.scores(x)
+    def __init__(self, calls=1):
+        super().__init__()
+        self.calls = calls
+        self.hidden = keras.layers.Dense(4, name="hidden")
+        self.scores = keras.layers.Dense(4, name="scores")
 
+    def call(self, x):
+        x = self.hidden(x)
+        for _ in range(self.calls):
+            x = self.scores(x)
+        return {"scores": x}
+
+
+def test_features_of_a_subclassed_teacher(x, tmp_path):
     teacher = Subclassed()
     teacher(x)
-    assert len(build(teacher, x, tmp_path / "c")) == 80
-    with pytest.raises(ValueError, match="Functional or Sequential"):
-        build(teacher, x, tmp_path / "f", feature_layers=["scores"])
+    cache = build(
+        teacher, x, tmp_path / "c", dtype="float32", feature_layers=["hidden"]
+    )
+    found = cache.look_up_features(x)["hidden"]
+    np.testing.assert_allclose(found, teacher.hidden(x), atol=1e-6)
+    scores = teacher(x)["scores"]
+    np.testing.assert_allclose(cache.look_up(x)["scores"], scores, atol=1e-6)
+    assert "call" not in vars(teacher.hidden)
+
+
+def test_features_of_a_nested_layer_are_those_of_the_outer_models_pass(x, tmp_path):
+    inner = net()
+    data = keras.Input((4,))
+    scores = keras.layers.Dense(3)(inner(keras.layers.Rescaling(2.0)(data)))
+    teacher = keras.Model(data, scores)
+    cache = build(
+        teacher, x, tmp_path / "c", dtype="float32", feature_layers=["hidden"]
+    )
+    hidden, _ = by_hand(inner, 2 * x)
+    np.testing.assert_allclose(cache.look_up_features(x)["hidden"], hidden, atol=1e-6)
+    np.testing.assert_allclose(cache.look_up(x), teacher(x), atol=1e-6)
+
+
+def test_a_feature_layer_that_is_called_twice_is_refused(x, tmp_path):
+    teacher = Subclassed(calls=2)
+    teacher(x)
+    with pytest.raises(ValueError, match=r"'scores' must come from one call.*2 calls"):
+        build(teacher, x, tmp_path / "c", feature_layers=["scores"])
+    assert "call" not in vars(teacher.scores)
+    assert not list(tmp_path.iterdir())

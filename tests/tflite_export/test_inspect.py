@@ -85,6 +85,20 @@ def test_the_profile_counts_bytes_weights_and_quantised_tensors(model, int8_file
     assert conv.layer == "conv"
 
 
+def test_the_last_layer_is_named_although_the_converter_renames_outputs(tmp_path):
+    layers = [keras.layers.Dense(5, name="hidden"), keras.layers.Dense(3, name="last")]
+    for quantization in ("none", "int8"):
+        model = keras.Sequential([keras.Input((7,)), *layers])
+        options = {"quantization": quantization}
+        if quantization == "int8":
+            options["representative_data"] = np.ones((8, 7), "float32")
+        tflite_export.export(model, tmp_path / "m.tflite", **options)
+        profile = tflite_export.inspect(tmp_path / "m.tflite")
+        rows = [op for op in profile.ops if op.macs]
+        assert not rows[-1].tensor.count("last")
+        assert [row.layer for row in rows] == ["hidden", "last"]
+
+
 def test_the_table_ends_with_the_totals(int8_file, float_file):
     text = str(tflite_export.inspect(int8_file))
     macs = 36 * 4 * 27 + 144 * 5
