@@ -18,9 +18,10 @@ from absl import app, flags
 from tabulate import tabulate
 
 from benchmarks.suite import BENCHMARKS, ROOT, Benchmark
-from benchmarks.suite_results import renew_readme
+from benchmarks.suite_results import renew_readme, shown_in
 from benchmarks.suite_run import BenchmarkFailed, run
 
+README = ROOT / "README.md"
 RESULTS = ROOT / "docs" / "results"
 QUICK_RESULTS = ROOT / "runs" / "results"
 
@@ -76,8 +77,9 @@ def main(argv: list[str]) -> int:
             failed.append(benchmark.name)
             continue
         print(f"Written: {folder / benchmark.name}.md and .json", flush=True)
-        if folder == RESULTS and not _QUICK.value:
-            renew_readme(ROOT / "README.md", RESULTS)
+        is_shown = benchmark.name in shown_in(README)
+        if is_shown and folder == RESULTS and not _QUICK.value:
+            renew_readme(README, RESULTS, benchmark.name)
     if failed:
         print(f"Failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

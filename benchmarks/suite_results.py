@@ -113,29 +113,39 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def renew_readme(readme: pathlib.Path, folder: pathlib.Path) -> None:
-    """Put the tables that README.md shows, and where they were measured, into it.
+def shown_in(readme: pathlib.Path) -> list[str]:
+    """The benchmarks whose tables README.md shows, each between two comments.
 
-    Args:
-        readme: The file. Each table stands between the comments
-            `<!-- measured: NAME -->` and `<!-- end -->`, on lines of their own.
-        folder: Where NAME.md and NAME.json are.
-
-    Raises:
-        ValueError: If there are no such comments, or NAME.md and NAME.json do not hold
-            the same table. README.md is then left alone.
-        OSError: If a file is not there, likewise.
+    They are `<!-- measured: NAME -->` and `<!-- end -->`, on lines of their own.
     """
     text = readme.read_text(encoding="utf-8")
-    renewed, count = _MEASURED.subn(
-        lambda found: found["begin"] + readme_table(folder, found["name"]), text
-    )
-    if not count:
+    return [found["name"] for found in _MEASURED.finditer(text)]
+
+
+def renew_readme(readme: pathlib.Path, folder: pathlib.Path, name: str) -> None:
+    """Put a benchmark's table and where it was measured into README.md.
+
+    Args:
+        readme: The file, with the comments of `shown_in`.
+        folder: Where NAME.md and NAME.json are.
+        name: The benchmark's.
+
+    Raises:
+        ValueError: If the comments are not there once each, or NAME.md and NAME.json do
+            not hold the same table. README.md is then left alone.
+    """
+    if (times := shown_in(readme).count(name)) != 1:
         raise ValueError(
-            "Expected `<!-- measured: NAME -->` and after it `<!-- end -->`, each on a "
-            f"line of its own. Received: {readme} without them"
+            f"Expected `<!-- measured: {name} -->` and after it `<!-- end -->` once, "
+            f"each on a line of its own. Received: {readme} with {times} such pairs"
         )
-    write_whole(readme, renewed)
+
+    def renewed(found: re.Match) -> str:
+        is_it = found["name"] == name
+        return found["begin"] + readme_table(folder, name) if is_it else found[0]
+
+    text = readme.read_text(encoding="utf-8")
+    write_whole(readme, _MEASURED.sub(renewed, text))
 
 
 def readme_table(folder: pathlib.Path, name: str) -> str:

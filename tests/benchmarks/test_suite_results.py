@@ -12,6 +12,7 @@ from benchmarks.suite_results import (
     duration,
     readme_table,
     renew_readme,
+    shown_in,
 )
 from benchmarks.suite_tables import read_tables
 
@@ -35,41 +36,38 @@ def made(tmp_path):
 
 def test_readme_gets_the_table_and_where_it_is_from(made):
     readme, folder = made
-    renew_readme(readme, folder)
+    renew_readme(readme, folder, "main_job")
     origin = (
         "Printed by `python x.py --a=1` on 2026-01-02, in 7 min 56 s on 2 cores of "
         "A CPU."
     )
     expected = f"<!-- measured: main_job -->\n\n{TABLE}\n\n{origin}\n<!-- end -->"
     assert readme.read_text() == f"Before\n{expected}\nAfter\n"
-    renew_readme(readme, folder)
+    renew_readme(readme, folder, "main_job")
     assert readme.read_text() == f"Before\n{expected}\nAfter\n"
 
 
 @pytest.mark.parametrize(
     "text",
-    ["nothing", README.replace("<!-- end -->", "")],
-    ids=["no comments", "no end"],
+    ["nothing", README.replace("<!-- end -->", ""), README + README],
+    ids=["no comments", "no end", "twice"],
 )
 def test_a_readme_without_its_comments_is_left_alone(made, text):
     readme, folder = made
     readme.write_text(text)
-    with pytest.raises(ValueError, match="Expected `<!-- measured: NAME -->`"):
-        renew_readme(readme, folder)
+    with pytest.raises(ValueError, match="Expected `<!-- measured: main_job -->`"):
+        renew_readme(readme, folder, "main_job")
     assert readme.read_text() == text
 
 
-def test_a_readme_gets_all_its_tables_or_none(made):
+def test_only_the_table_of_the_benchmark_is_renewed(made):
     readme, folder = made
-    text = README + README.replace("main_job", "other")
-    readme.write_text(text)
-    with pytest.raises(FileNotFoundError, match=r"other\.json"):
-        renew_readme(readme, folder)
-    assert readme.read_text() == text
-    result("other", TABLE.replace("12", "13")).write(folder)
-    renew_readme(readme, folder)
+    other = README.replace("main_job", "other")
+    readme.write_text(README + other)
+    renew_readme(readme, folder, "main_job")
+    assert readme.read_text().endswith("After\n" + other)
     assert TABLE in readme.read_text()
-    assert TABLE.replace("12", "13") in readme.read_text()
+    assert shown_in(readme) == ["main_job", "other"]
 
 
 def test_a_page_and_data_that_differ_are_refused(made):
@@ -77,7 +75,7 @@ def test_a_page_and_data_that_differ_are_refused(made):
     page = folder / "main_job.md"
     page.write_text(page.read_text().replace("12 |", "13 |"))
     with pytest.raises(ValueError, match="the same tables"):
-        renew_readme(readme, folder)
+        renew_readme(readme, folder, "main_job")
     assert readme.read_text() == README
 
 
@@ -88,24 +86,25 @@ def test_durations_are_said_in_minutes_and_seconds(seconds, said):
     assert duration(seconds) == said
 
 
-@pytest.mark.parametrize("name", ["main_job", "vgg16_itself"])
-def test_the_readme_of_the_project_has_the_table_of_the_committed_results(root, name):
+def test_the_readme_of_the_project_has_the_tables_of_the_committed_results(root):
     folder = root / "docs" / "results"
     text = (root / "README.md").read_text()
-    [between] = re.findall(
-        rf"<!-- measured: {name} -->\n(.*?)<!-- end -->", text, flags=re.DOTALL
-    )
-    assert between == readme_table(folder, name)
-    data = json.loads((folder / f"{name}.json").read_text())
-    [table] = read_tables(between).tables
-    assert [dict(zip(table.headers, row, strict=True)) for row in table.rows] == (
-        data["tables"][0]["rows"]
-    )
+    shown = re.findall(r"<!-- measured: (\w+) -->\n(.*?)<!-- end -->", text, re.DOTALL)
+    assert "main_job" in dict(shown)
+    for name, between in shown:
+        assert between == readme_table(folder, name)
+        data = json.loads((folder / f"{name}.json").read_text())
+        [table] = read_tables(between).tables
+        rows = [dict(zip(table.headers, row, strict=True)) for row in table.rows]
+        assert rows == data["tables"][0]["rows"]
 
 
 @pytest.mark.parametrize("name", ["main_job", "vgg16_itself"])
 def test_the_table_of_a_job_says_what_was_measured(root, name):
-    data = json.loads((root / "docs" / "results" / f"{name}.json").read_text())
+    path = root / "docs" / "results" / f"{name}.json"
+    if not path.exists():
+        pytest.skip(f"{path} is not there: python -m benchmarks --run={name}")
+    data = json.loads(path.read_text())
     rows, numbers = data["tables"][0]["rows"], data["measured"]["rows"]
     assert '"quick": true' not in json.dumps(data)
     for row, measured in zip(rows, numbers, strict=True):
