@@ -15,10 +15,6 @@ many steps; the others see all images, of which the rest has the teacher's outpu
 (label -1, `ignore_class=-1`). "Labelled images only" sees what the student alone
 sees.
 
-"Flipped and mixed": as many steps, on images of which a third are as they are, a third
-flipped, and a third each the weighted mean of two. The latter have no label: only a
-teacher can say what they show (function matching, Beyer et al., arXiv 2106.05237).
-
 `--teacher_weights` names the weights of a VGG16 from examples/train_vgg16_teacher.py
 (with another `--seed` than the stored teacher's): it is the second of two teachers, and
 the one whose features are matched. Without it these rows are left out.
@@ -62,13 +58,6 @@ class Method:
     label_weight: float = 1.0
     teacher: str = "stored"
     labelled_only: bool = False
-    flipped: bool = False
-    mixed: bool = False
-
-    @property
-    def outputs(self) -> str:
-        """Which of `known_teachers`."""
-        return self.teacher + (", more images" if self.flipped else "")
 
 
 def relational(student) -> list:
@@ -102,18 +91,6 @@ METHODS = (
     ),
     Method("RelationalTargets(temperature=1), second teacher", relational, 1, "second"),
     Method("RelationalTargets(temperature=1), two teachers", relational, 1, "both"),
-    Method("alone, flipped", None, labelled_only=True, flipped=True),
-    Method(
-        "RelationalTargets(temperature=1), second teacher, flipped",
-        *(relational, 1, "second"),
-        flipped=True,
-    ),
-    Method(
-        "RelationalTargets(temperature=1), second teacher, flipped and mixed",
-        *(relational, 1, "second"),
-        flipped=True,
-        mixed=True,
-    ),
 )
 LABELLED_ONLY = Method(
     "RelationalTargets(temperature=1), labelled images only",
@@ -150,30 +127,12 @@ def known_teachers() -> dict:
     vgg16 = vgg16_models.build_teacher()
     vgg16_models.load_teacher_weights(vgg16, FLAGS.teacher_weights)
     CACHE_FOLDER.mkdir(parents=True, exist_ok=True)
-    x, _ = training_images(FLAGS.examples)
-
-    def outputs(name: str, x, **options) -> kc.TeacherCache:
-        path = CACHE_FOLDER / f"{name}_{FLAGS.examples}.h5"
-        if not path.exists():
-            kc.TeacherCache.build(vgg16, x, path, **options)
-        return kc.TeacherCache(path, teacher=vgg16)
-
-    second = outputs("teacher", x, feature_layers=[FEATURES])
-    more = outputs("teacher_more", np.concatenate([x, flip(x), mix(x)]))
-    found = {"stored": stored, "second": second, "both": [stored, second]}
-    return found | {"second, more images": more}
-
-
-def flip(x):
-    """The images as in a mirror."""
-    return x[:, :, ::-1]
-
-
-def mix(x):
-    """As many weighted means of two images, the same in each call."""
-    rng = np.random.default_rng(0)
-    share = rng.uniform(size=(len(x), 1, 1, 1)).astype("float32")
-    return share * x + (1 - share) * x[rng.permutation(len(x))]
+    path = CACHE_FOLDER / f"teacher_{FLAGS.examples}.h5"
+    if not path.exists():
+        x, _ = training_images(FLAGS.examples)
+        kc.TeacherCache.build(vgg16, x, path, feature_layers=[FEATURES])
+    second = kc.TeacherCache(path, teacher=vgg16)
+    return {"stored": stored, "second": second, "both": [stored, second]}
 
 
 def batches_of(method: Method):
@@ -183,16 +142,11 @@ def batches_of(method: Method):
     x, y = training_images(FLAGS.examples)
     known = round(FLAGS.labels * len(x))
     if method.labelled_only:
-        x, y = x[:known], y[:known]
+        batches = students.shuffled_batches(x[:known], y[:known])
     else:
         y = np.where(np.arange(len(y)) < known, y, -1)
-    parts = [(x, y)]
-    if method.flipped:
-        parts.append((flip(x), y))
-    if method.mixed:
-        parts.append((mix(x), np.full_like(y, -1)))
-    x, y = map(np.concatenate, zip(*parts, strict=True))
-    return students.shuffled_batches(x, y).repeat()
+        batches = students.shuffled_batches(x, y)
+    return batches.repeat()
 
 
 def accuracy(teachers: dict, method: Method, seed: int) -> float:
@@ -209,7 +163,7 @@ def accuracy(teachers: dict, method: Method, seed: int) -> float:
     if method.objectives is not None:
         callbacks = [
             kc.Distillation(
-                teachers[method.outputs],
+                teachers[method.teacher],
                 method.objectives(student),
                 student_loss_weight=method.label_weight,
             )
@@ -250,7 +204,7 @@ def main(argv: list[str]) -> None:
         FLAGS.methods = FLAGS.methods or ["0", "1", "4"]
     methods = chosen_methods()
     teachers = known_teachers()
-    for name in teachers.keys() & {"stored", "second"}:
+    for name in teachers.keys() - {"both"}:
         x, y = training_images(FLAGS.examples)
         right = np.mean(teachers[name].look_up(x).argmax(1) == y)
         print(f"The {name} teacher classifies {right:.2%} of the training images.")

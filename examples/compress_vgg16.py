@@ -84,7 +84,7 @@ _TEACHER_PARAMS = flags.DEFINE_float(
     0,
     1,
 )
-_TEACHER_EPOCHS = flags.DEFINE_integer("teacher_epochs", 4, "Epochs after that.")
+_TEACHER_EPOCHS = flags.DEFINE_integer("teacher_epochs", 6, "Epochs after that.")
 
 
 @dataclasses.dataclass(frozen=True)
