@@ -93,8 +93,8 @@ def _run_shown(command: list[str]) -> tuple[int, list[str], collections.deque[st
         # Both at once: a full pipe that nobody reads would stop the child.
         ignored = collections.deque(maxlen=0)
         errors = threading.Thread(target=show, args=(child.stderr, sys.stderr, ignored))
-        errors.start()
         try:
+            errors.start()
             show(child.stdout, sys.stdout, lines)
         except BaseException:
             os.killpg(child.pid, signal.SIGTERM)  # with the processes that it started

@@ -22,6 +22,7 @@ def test_importing_loads_neither_tfmot_nor_keras_2():
     assert process.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_importing_adds_at_most_a_twentieth_and_5_megabytes_to_keras():
     """0.1 s of 2.5 s on two busy cores; a share is the same on any machine."""
     code = (

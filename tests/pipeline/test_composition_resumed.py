@@ -47,6 +47,7 @@ def check_resumed(techniques, epochs, folder, **options):
     return resumed
 
 
+@pytest.mark.slow
 def test_all_techniques_resumed_before_and_after_clusters_begin(tmp_path):
     resumed = check_resumed(TECHNIQUES, [1, 2], tmp_path)
     check_file(resumed, TECHNIQUES, tmp_path / "m.tflite", data()[0])

@@ -113,6 +113,7 @@ def _check_small(model, tmp_path):
     return result
 
 
+@pytest.mark.slow
 def test_the_scaled_sum_of_inception_resnet_is_a_product_and_a_sum(tmp_path):
     big = keras.applications.InceptionResNetV2(
         weights=None, include_top=False, input_shape=(75, 75, 3)
@@ -122,6 +123,7 @@ def test_the_scaled_sum_of_inception_resnet_is_a_product_and_a_sum(tmp_path):
     _check_small(model, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_layer_scale_of_convnext_is_computed_in_int8(tmp_path):
     big = keras.applications.ConvNeXtTiny(
         weights=None, include_top=False, input_shape=(32, 32, 3)
@@ -147,7 +149,11 @@ def test_a_users_own_layer_of_a_known_name_stays_in_float():
 
 @pytest.mark.parametrize(
     "make",
-    [layers.ReLU, layers.LeakyReLU, lambda: layers.Activation("sigmoid")],
+    [
+        layers.ReLU,
+        pytest.param(layers.LeakyReLU, marks=pytest.mark.slow),
+        pytest.param(lambda: layers.Activation("sigmoid"), marks=pytest.mark.slow),
+    ],
     ids=["relu", "leaky_relu", "sigmoid"],
 )
 def test_layers_that_compute_the_same_are_one_op_on_one_range(make, tmp_path):
@@ -161,6 +167,7 @@ def test_layers_that_compute_the_same_are_one_op_on_one_range(make, tmp_path):
     _check_small(_branch(join), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_silu_that_is_computed_twice_is_on_one_range(tmp_path):
     def join(x, y):
         first, second = (layers.Activation("silu")(y) for _ in range(2))
@@ -171,6 +178,7 @@ def test_a_silu_that_is_computed_twice_is_on_one_range(tmp_path):
     assert result.ops["MUL"] == 2
 
 
+@pytest.mark.slow
 def test_operations_with_int8_kernels_stay_in_int8(tmp_path):
     ops = keras.ops
 
@@ -251,6 +259,7 @@ def test_attention_with_a_mask_that_is_passed_along_stays_whole():
     assert np.abs(exact - aware.predict(words, verbose=0)).max() < 0.05 * np.ptp(exact)
 
 
+@pytest.mark.slow
 def test_a_normalization_that_follows_a_kernel_in_one_of_two_calls(tmp_path):
     shared = layers.BatchNormalization()
 

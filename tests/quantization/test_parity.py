@@ -155,6 +155,7 @@ def two_heads():
     return keras.Model(features, [head(x) for head in heads])
 
 
+LONG = (activations, operators, attention)
 NETS = (
     mobile,
     pre_activation,
@@ -164,11 +165,9 @@ NETS = (
     u_net,
     separable,
     nested,
-    activations,
-    operators,
     text,
-    attention,
     two_heads,
+    *(pytest.param(net, marks=pytest.mark.slow) for net in LONG),
 )
 
 

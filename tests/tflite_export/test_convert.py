@@ -126,6 +126,7 @@ def test_an_unrolled_recurrent_layer_converts_to_int8(tmp_path):
     assert tflite_export.compare(model, path, data).max_abs_diff < 0.1
 
 
+@pytest.mark.slow
 def test_the_int8_pass_gives_the_same_bytes_for_graphs_it_is_unsteady_on(tmp_path):
     """Without a choice among several passes, every second file or so is another."""
     layer = _recurrent("bidirectional", unroll=True)

@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 import tflite_export
 
@@ -41,6 +42,7 @@ def test_the_command_line_writes_the_file_that_export_writes(
     )
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes(model, x, tmp_path):
     model.save(tmp_path / "m.keras")
     np.save(tmp_path / "x.npy", x)
