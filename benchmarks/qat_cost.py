@@ -39,7 +39,7 @@ BATCH = 128
 WARM_UP = 5
 MEMORY_STEPS = 10
 WAYS = ("float", "aware")
-ADDED = ("steps add, float", "steps add, aware", "ratio")
+ADDED = ("steps add, float", "steps add, aware", "ratio of these")
 LIBRARIES = {"keras_compress": "Keras 3, keras_compress", "tfmot": "tf_keras, TFMOT"}
 
 
