@@ -54,7 +54,7 @@ NETS = (
 )
 HEADERS = (
     *("model", "quantize_aware, s", "fit, save, load", "export", "float ops"),
-    *("argmax equal", "within one step", "self", "layers: equal", "within one step"),
+    *("argmax equal", "within one step", "self", "layers: equal", "layers within one"),
     *("peak MiB", "seconds", "TFMOT"),
 )
 
