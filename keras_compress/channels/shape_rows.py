@@ -74,6 +74,7 @@ def _constants(flow: Flow, step: Step, channels: Channels) -> None:
 
 
 def concatenate(flow: Flow, step: Step) -> None:
+    """The channels of all tensors in a row, if joined on their axis."""
     channels = [flow.tensors[ref] for ref in step.inputs]
     rank = len(flow.shape(step.outputs[0]))
     axis = step.operation.axis % rank - rank

@@ -7,6 +7,7 @@ from keras_compress.graph import Step
 
 
 def pad(flow: Flow, step: Step) -> None:
+    """On the axis of channels: what is added stays, since no layer makes it."""
     channels = flow.tensors[step.inputs[0]]
     widths = step.operation.pad_width
     widths = [(w, w) if isinstance(w, int) else tuple(w) for w in widths]
@@ -57,6 +58,7 @@ def get_item(flow: Flow, step: Step) -> None:
 
 
 def split(flow: Flow, step: Step) -> None:
+    """Each part has channels of its own, if split on their axis."""
     operation, channels = step.operation, flow.tensors[step.inputs[0]]
     rank = len(flow.shape(step.inputs[0]))
     if operation.axis % rank - rank != channels.axis:

@@ -62,6 +62,7 @@ def _write(flow: Flow, step: Step, axis: int, slots: np.ndarray) -> None:
 
 
 def convolution(flow: Flow, step: Step) -> None:
+    """Reads channels on the kernel's last but one axis, makes those of its last."""
     layer = step.operation
     read = _read(flow, step)
     if read is None:
@@ -100,6 +101,7 @@ def _depthwise_by_groups(flow: Flow, step: Step, slots, axis: int) -> None:
 
 
 def transposed(flow: Flow, step: Step) -> None:
+    """As `convolution`, with the two axes of the kernel the other way round."""
     layer = step.operation
     read = _read(flow, step)
     if read is None:
@@ -112,6 +114,7 @@ def transposed(flow: Flow, step: Step) -> None:
 
 
 def dense(flow: Flow, step: Step) -> None:
+    """Reads and makes channels on the last axis."""
     layer = step.operation
     read = _read(flow, step)
     if read is None:
@@ -123,6 +126,7 @@ def dense(flow: Flow, step: Step) -> None:
 
 
 def depthwise(flow: Flow, step: Step) -> None:
+    """Each channel makes `depth_multiplier` of its own."""
     layer = step.operation
     read = _read(flow, step)
     if read is None:
@@ -135,6 +139,7 @@ def depthwise(flow: Flow, step: Step) -> None:
 
 
 def separable(flow: Flow, step: Step) -> None:
+    """A depthwise kernel, then one that makes new channels."""
     layer = step.operation
     read = _read(flow, step)
     if read is None:
@@ -149,6 +154,7 @@ def separable(flow: Flow, step: Step) -> None:
 
 
 def embedding(flow: Flow, step: Step) -> None:
+    """Makes channels from indices, which are none themselves."""
     layer = step.operation
     reason = _why_not(layer)
     if reason:
@@ -195,6 +201,7 @@ def _scale(flow: Flow, layer, place: int, slots: np.ndarray) -> None:
 
 
 def group_normalization(flow: Flow, step: Step) -> None:
+    """The same channels of every group go; a group of one channel goes with it."""
     channels, axes = _scaled_axes(flow, step)
     layer, slots = step.operation, channels.slots
     if axes != [channels.axis]:
@@ -209,6 +216,7 @@ def group_normalization(flow: Flow, step: Step) -> None:
 
 
 def prelu(flow: Flow, step: Step) -> None:
+    """The slopes of channels that go are cut, where slopes differ by channel."""
     layer = step.operation
     channels = flow.tensors[step.inputs[0]]
     axis = channels.axis + len(layer.alpha.shape)
