@@ -10,7 +10,7 @@ from keras_compress.clustering.kmeans import INITS, find_centroids
 from keras_compress.clustering.report import ClusteredKernel, ClusteringReport
 from keras_compress.clustering.shared_weights import SharedWeights
 from keras_compress.kernels import Kernel, Skipped, find_kernels, is_built
-from keras_compress.optimizer_steps import current_step
+from keras_compress.optimizer_steps import current_step, is_int
 from keras_compress.undo import undo_after_fit
 
 _MOST_CLUSTERS = 2**16 - 1
@@ -189,7 +189,7 @@ def _finite_weights(kernel) -> np.ndarray:
 
 
 def _check_int(name: str, value, least: int, most: int | None = None) -> None:
-    good = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    good = is_int(value) and value >= least
     if not good or (most is not None and value > most):
         bounds = f"of at least {least}" if most is None else f"from {least} to {most:,}"
         raise ValueError(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import keras
 
 from keras_compress.graph import Builder, Ref, Step, read_graph, rebuild
+from keras_compress.optimizer_steps import is_int
 from keras_compress.quantization.affine import AffineWrapper, FoldedBatchNormalization
 from keras_compress.quantization.calibration import calibrate
 from keras_compress.quantization.fake_quant import FakeQuantize
@@ -94,8 +95,7 @@ _OURS = (*_WRAPPERS, FakeQuantize)
 
 
 def _check_options(weight_bits, percentile, calibration_data) -> None:
-    whole = isinstance(weight_bits, int) and not isinstance(weight_bits, bool)
-    if not whole or not 2 <= weight_bits <= 8:
+    if not is_int(weight_bits) or not 2 <= weight_bits <= 8:
         raise ValueError(
             "`weight_bits` must be an int from 2 to 8. Received: "
             f"weight_bits={weight_bits!r}"
